@@ -1,0 +1,367 @@
+defmodule GenRegistry do
+  @moduledoc """
+  One process per id.
+
+  `GenRegistry` keeps a process for each of your ids: phone numbers, users, sessions, guilds. It
+  starts the process of an id when it is first asked for, finds it from then on, supervises it and
+  forgets it when it ends.
+
+      def place_call(sender, recipient) do
+        {:ok, denylist} = GenRegistry.lookup_or_start(Denylist, recipient, [recipient])
+
+        if Denylist.allow?(denylist, sender) do
+          {:ok, :place_call}
+        else
+          {:error, :reject_call}
+        end
+      end
+
+  If a process runs for the recipient, its pid is answered. If not, `Denylist.start_link(recipient)`
+  is called, and the new process is registered under the recipient.
+
+  ## A registry in your supervision tree
+
+  A registry has workers of one module, and its name, unless you say otherwise.
+
+      children = [
+        {GenRegistry, worker_module: ExampleWorker}
+      ]
+
+  To have several registries for one module, name them:
+
+      children = [
+        {GenRegistry, worker_module: ExampleWorker, name: ExampleWorker.Read},
+        {GenRegistry, worker_module: ExampleWorker, name: ExampleWorker.Write}
+      ]
+
+  From then on the name stands where the module stood:
+  `GenRegistry.lookup_or_start(ExampleWorker.Read, :some_id)`.
+
+  ## What it promises
+
+    * An id has one live worker at most, through every race of starts, stops, deaths, and restarts
+      of the registry itself.
+    * `lookup_or_start/4` and `start/4` never answer a process that was dead when they were called.
+    * A worker that is slow to start, or crashes in its start, neither delays nor harms another.
+    * A worker that ends is forgotten by the end of its exit, by the VM itself: whoever has seen the
+      `:DOWN` of a monitor that was set after the worker was registered finds its id free.
+    * Reads run in their caller and take no lock.
+
+  ## Ids
+
+  An id is any term. Two ids are the same when they are `===`: `1` and `1.0` are two ids.
+
+  ## When the registry is not running
+
+  Reads raise an `ArgumentError` that names the registry. So do `lookup_or_start/4` and `start/4`
+  under a local name. `stop/3`, and calls to a registry that is a pid or on another node, exit as
+  `GenServer.call/3` does.
+
+  ## Configuration
+
+      config :gen_registry, gen_module: MyGenServer
+
+  The module whose `call/3` makes the calls to a registry's process, at compile time; `GenServer` if
+  you set nothing.
+  """
+
+  @behaviour GenRegistry.Behaviour
+
+  alias GenRegistry.{Server, Table, Types}
+
+  @gen_module Application.compile_env(:gen_registry, :gen_module, GenServer)
+
+  @own_options [:name, :max_starting, :worker_shutdown]
+
+  @typedoc "A registry's name: the worker module, or what `:name` says."
+  @type name :: atom
+
+  @typedoc "A registry to call: its name, its pid, or its name on another node."
+  @type server :: name | pid | {name, node}
+
+  @typedoc "See `start_link/2`."
+  @type option ::
+          {:name, name}
+          | {:max_starting, pos_integer}
+          | {:worker_shutdown, timeout | :brutal_kill}
+          | GenServer.option()
+
+  @type options :: [option]
+
+  ## Starting a registry
+
+  @doc """
+  A child spec for a registry, for a supervisor's list of children.
+
+  `opts` must have `:worker_module`; the others are those of `start_link/2`. The child's id is the
+  registry's name. Without `:worker_module` it raises `KeyError`.
+
+      iex> GenRegistry.child_spec(worker_module: ExampleWorker)
+      %{
+        id: ExampleWorker,
+        start: {GenRegistry, :start_link, [ExampleWorker, [name: ExampleWorker]]},
+        type: :supervisor,
+        shutdown: :infinity
+      }
+  """
+  @spec child_spec([{:worker_module, module} | option]) :: Supervisor.child_spec()
+  def child_spec(opts) do
+    {worker_module, opts} = pop_worker_module!(opts)
+    opts = Keyword.put_new(opts, :name, worker_module)
+
+    %{
+      id: opts[:name],
+      start: {__MODULE__, :start_link, [worker_module, opts]},
+      type: :supervisor,
+      shutdown: :infinity
+    }
+  end
+
+  defp pop_worker_module!(opts) do
+    {Keyword.fetch!(opts, :worker_module), Keyword.delete(opts, :worker_module)}
+  end
+
+  @doc """
+  Starts a registry for workers of `worker_module`, linked to the caller.
+
+  Options:
+
+    * `:name` - an atom, `worker_module` by default
+    * `:max_starting` - how many workers may be in their start at once, a positive integer, 64 by
+      default. More of them wait for their turn in the order in which they were asked for; those
+      that another worker asks for while it starts do not wait.
+    * `:worker_shutdown` - how many milliseconds a worker has to end after it was sent `:shutdown`,
+      before it is killed; 5,000 by default. `:infinity` never kills, `:brutal_kill` does not ask.
+
+  All others go to `GenServer.start_link/3`.
+
+  Answers `{:ok, pid}`, or `{:error, {:already_started, pid}}` if the name is taken. Raises
+  `ArgumentError` for a name that is not an atom and for values that the options cannot have.
+
+  If workers of a killed registry of this name are still alive, it first waits until they are gone,
+  as long as `:worker_shutdown` says.
+
+      iex> {:ok, registry} = GenRegistry.start_link(ExampleWorker, name: ExampleWorker.Doc)
+      iex> GenRegistry.start_link(ExampleWorker, name: ExampleWorker.Doc)
+      {:error, {:already_started, registry}}
+  """
+  @spec start_link(module, options) :: GenServer.on_start()
+  def start_link(worker_module, opts \\ []) do
+    {own, gen} = Keyword.split(opts, @own_options)
+    own = Keyword.merge([name: worker_module, max_starting: 64, worker_shutdown: 5_000], own)
+
+    validate!(worker_module, &is_atom/1, "worker module", "a module")
+    validate!(own[:name], &name?/1, "name of a registry", "an atom")
+    validate!(own[:max_starting], &positive?/1, ":max_starting", "a positive integer")
+
+    validate!(
+      own[:worker_shutdown],
+      &(timeout?(&1) or &1 == :brutal_kill),
+      ":worker_shutdown",
+      "a number of milliseconds, :infinity or :brutal_kill"
+    )
+
+    GenServer.start_link(Server, {own[:name], worker_module, own}, [{:name, own[:name]} | gen])
+  end
+
+  ## One id
+
+  @doc """
+  The process of `id`, if there is one.
+
+  It reads in the calling process. Answers `{:ok, pid}` or `{:error, :not_found}`. A worker that is
+  just dying may still be answered, until the VM has told the table; `lookup_or_start/4` never
+  answers one.
+
+      iex> {:ok, pid} = GenRegistry.lookup_or_start(ExampleWorker, :an_id)
+      iex> {:ok, ^pid} = GenRegistry.lookup(ExampleWorker, :an_id)
+      iex> GenRegistry.lookup(ExampleWorker, :another_id)
+      {:error, :not_found}
+  """
+  @impl true
+  @spec lookup(name, Types.id()) :: {:ok, pid} | {:error, :not_found}
+  def lookup(registry, id), do: Table.lookup(registry, id)
+
+  @doc """
+  The process of `id`, started if there is none.
+
+  `args` are the arguments of the worker module's `start_link`, as a list. `timeout` is how many
+  milliseconds the caller waits for a start, or `:infinity`; after that it exits, as from
+  `GenServer.call/3`, and a start that has begun goes on.
+
+  Answers `{:ok, pid}`, or `{:error, reason}` when the process did not start:
+
+    * what `start_link` answered as `{:error, reason}`, or exited with; `:ignore` as
+      `{:error, :ignore}`
+    * `{exception, stacktrace}` or `{{:nocatch, value}, stacktrace}` if it raised or threw
+    * `{:bad_return_value, value}` if it answered anything else
+    * `{:not_local, pid}` for a process on another node, `{:already_registered, pid}` for one that
+      is registered already
+    * `{:starter_died, reason}` if the process that ran it was killed
+
+  Of all who ask for an id at once, one starts it, and all get its process; if it fails, the others'
+  own `args` are tried in turn. Raises `ArgumentError` if `args` is no list or `timeout` no timeout.
+
+      iex> {:ok, pid} = GenRegistry.lookup_or_start(ExampleWorker, "id", [])
+      iex> {:ok, ^pid} = GenRegistry.lookup_or_start(ExampleWorker, "id")
+      iex> Process.alive?(pid)
+      true
+  """
+  @impl true
+  @spec lookup_or_start(server, Types.id(), args :: list, timeout) :: {:ok, pid} | {:error, term}
+  def lookup_or_start(registry, id, args \\ [], timeout \\ 5_000)
+
+  def lookup_or_start(registry, id, args, timeout) when is_atom(registry) do
+    with {:error, :not_found} <- Table.lookup_alive(registry, id) do
+      call_start(registry, :lookup_or_start, id, args, timeout)
+    end
+  end
+
+  def lookup_or_start(registry, id, args, timeout) do
+    call_start(registry, :lookup_or_start, id, args, timeout)
+  end
+
+  @doc """
+  Starts the process of `id`, which must not have one.
+
+  As `lookup_or_start/4`, but a process that is there already is answered as
+  `{:error, {:already_started, pid}}`: of all who start an id, one knows that it did.
+
+      iex> {:ok, pid} = GenRegistry.start(ExampleWorker, :owned)
+      iex> GenRegistry.start(ExampleWorker, :owned)
+      {:error, {:already_started, pid}}
+  """
+  @impl true
+  @spec start(server, Types.id(), args :: list, timeout) ::
+          {:ok, pid} | {:error, {:already_started, pid}} | {:error, term}
+  def start(registry, id, args \\ [], timeout \\ 5_000)
+
+  def start(registry, id, args, timeout) when is_atom(registry) do
+    case Table.lookup_alive(registry, id) do
+      {:ok, pid} -> {:error, {:already_started, pid}}
+      {:error, :not_found} -> call_start(registry, :start, id, args, timeout)
+    end
+  end
+
+  def start(registry, id, args, timeout), do: call_start(registry, :start, id, args, timeout)
+
+  @doc """
+  Stops the process of `id`.
+
+  Lookups do not find it from now on. It is sent `:shutdown`, killed if it has not ended within the
+  registry's `:worker_shutdown`, and a start of the same id waits until it is gone.
+
+  Answers `:ok` once it is gone, or `{:error, :not_found}`. If it is not gone within `timeout`
+  milliseconds (by default it is waited for as long as it takes), the caller exits as from
+  `GenServer.call/3`. A worker that stops itself gets its answer at once.
+
+      iex> {:ok, pid} = GenRegistry.lookup_or_start(ExampleWorker, :stopped)
+      iex> GenRegistry.stop(ExampleWorker, :stopped)
+      :ok
+      iex> Process.alive?(pid)
+      false
+      iex> GenRegistry.stop(ExampleWorker, :stopped)
+      {:error, :not_found}
+  """
+  @impl true
+  @spec stop(server, Types.id(), timeout) :: :ok | {:error, :not_found}
+  def stop(registry, id, timeout \\ :infinity) do
+    validate!(registry, &server?/1, "registry", "a name, a pid or {name, node}")
+    validate!(timeout, &timeout?/1, "timeout", "a number of milliseconds or :infinity")
+    @gen_module.call(registry, {:stop, id}, timeout)
+  end
+
+  ## All of them
+
+  @doc """
+  How many processes there are. It takes the same time for one as for a million.
+
+      iex> {:ok, _} = GenRegistry.lookup_or_start(ExampleWorker, :counted)
+      iex> GenRegistry.count(ExampleWorker)
+      1
+  """
+  @impl true
+  @spec count(name) :: non_neg_integer
+  def count(registry), do: Table.count(registry)
+
+  @doc """
+  One `{id, pid}`, each as likely as the others, or `nil` if there is none.
+
+      iex> GenRegistry.sample(ExampleWorker)
+      nil
+      iex> {:ok, pid} = GenRegistry.lookup_or_start(ExampleWorker, :only_one)
+      iex> GenRegistry.sample(ExampleWorker)
+      {:only_one, pid}
+  """
+  @impl true
+  @spec sample(name) :: {Types.id(), pid} | nil
+  def sample(registry), do: Table.sample(registry)
+
+  @doc """
+  Folds over all processes: `fun` takes `{id, pid}` and the accumulator, and answers the next one.
+
+  In no particular order. Processes may start and end meanwhile: one that is there throughout is met
+  exactly once, and no id is met twice. It reads some hundred entries at a time, so it is no burden
+  on others however many there are.
+
+      iex> for id <- [:a, :b, :c], do: GenRegistry.lookup_or_start(ExampleWorker, id)
+      iex> GenRegistry.reduce(ExampleWorker, 0, fn {_id, pid}, links ->
+      ...>   {:links, of_one} = Process.info(pid, :links)
+      ...>   links + length(of_one)
+      ...> end)
+      3
+  """
+  @impl true
+  @spec reduce(name, acc, ({Types.id(), pid}, acc -> acc)) :: acc when acc: term
+  def reduce(registry, acc, fun) do
+    validate!(fun, &is_function(&1, 2), "reducer", "a function of two arguments")
+    Table.reduce_chunks(registry, acc, &List.foldl(&1, &2, fun))
+  end
+
+  @doc """
+  All `{id, pid}` as a list, see `reduce/3`.
+
+      iex> {:ok, pid} = GenRegistry.lookup_or_start(ExampleWorker, {:user, 1})
+      iex> GenRegistry.to_list(ExampleWorker)
+      [{{:user, 1}, pid}]
+  """
+  @impl true
+  @spec to_list(name) :: [{Types.id(), pid}]
+  def to_list(registry), do: Table.reduce_chunks(registry, [], &(&1 ++ &2))
+
+  ## Helpers
+
+  defp call_start(registry, kind, id, args, timeout) do
+    validate!(registry, &server?/1, "registry", "a name, a pid or {name, node}")
+    validate!(args, &proper_list?/1, "args", "a list of arguments for start_link")
+    validate!(timeout, &timeout?/1, "timeout", "a number of milliseconds or :infinity")
+
+    try do
+      @gen_module.call(registry, {kind, id, args}, timeout)
+    catch
+      :exit, {:timeout, _} = reason ->
+        # So that nothing is started any more for a caller who does not wait.
+        GenServer.cast(registry, {:gave_up, id, self()})
+        :erlang.raise(:exit, reason, __STACKTRACE__)
+    end
+  end
+
+  defp validate!(value, valid?, what, wanted) do
+    unless valid?.(value) do
+      raise ArgumentError, "the #{what} must be #{wanted}, got: #{inspect(value)}"
+    end
+  end
+
+  defp name?(name), do: is_atom(name) and name not in [nil, true, false, :undefined]
+
+  defp server?({name, node}), do: is_atom(name) and is_atom(node)
+  defp server?(server), do: is_atom(server) or is_pid(server)
+
+  defp proper_list?(list) when length(list) >= 0, do: true
+  defp proper_list?(_), do: false
+
+  defp positive?(number), do: is_integer(number) and number > 0
+
+  defp timeout?(:infinity), do: true
+  defp timeout?(timeout), do: is_integer(timeout) and timeout >= 0
+end

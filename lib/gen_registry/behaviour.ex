@@ -1,0 +1,36 @@
+defmodule GenRegistry.Behaviour do
+  @moduledoc """
+  The functions of `GenRegistry` as a behaviour, for replacements and for test doubles.
+
+      defmodule MyApp.FakeRegistry do
+        @behaviour GenRegistry.Behaviour
+
+        @impl true
+        def lookup(_registry, _id), do: {:error, :not_found}
+        # ...
+      end
+
+  `GenRegistry` says what each of them does.
+  """
+
+  alias GenRegistry.Types
+
+  @callback count(GenRegistry.name()) :: non_neg_integer
+
+  @callback lookup(GenRegistry.name(), Types.id()) :: {:ok, pid} | {:error, :not_found}
+
+  @callback lookup_or_start(GenRegistry.server(), Types.id(), args :: list, timeout) ::
+              {:ok, pid} | {:error, term}
+
+  @callback reduce(GenRegistry.name(), acc, ({Types.id(), pid}, acc -> acc)) :: acc
+            when acc: term
+
+  @callback sample(GenRegistry.name()) :: {Types.id(), pid} | nil
+
+  @callback start(GenRegistry.server(), Types.id(), args :: list, timeout) ::
+              {:ok, pid} | {:error, {:already_started, pid}} | {:error, term}
+
+  @callback stop(GenRegistry.server(), Types.id()) :: :ok | {:error, :not_found}
+
+  @callback to_list(GenRegistry.name()) :: [{Types.id(), pid}]
+end

@@ -1,0 +1,62 @@
+defmodule GenRegistry.Native do
+  @moduledoc false
+  # The NIF's functions. `GenRegistry.Table` is their only caller and says what they mean.
+  # Nothing else is here, so that nobody ever needs to reload this module.
+
+  @on_load :load
+
+  @typep registry :: reference
+  @typep parent :: pid | nil
+
+  @spec load :: :ok | {:error, term}
+  def load do
+    :gen_registry
+    |> :code.priv_dir()
+    |> :filename.join(~c"native/gen_registry_nif")
+    |> :erlang.load_nif(0)
+  end
+
+  # Reads, by name.
+
+  @spec lookup(atom, term) :: pid | :not_found | :not_running
+  def lookup(_name, _id), do: not_loaded()
+
+  @spec lookup_alive(atom, term) :: pid | :not_found | :not_running
+  def lookup_alive(_name, _id), do: not_loaded()
+
+  @spec count(atom) :: non_neg_integer | :not_running
+  def count(_name), do: not_loaded()
+
+  @spec sample(atom) :: {term, pid} | nil | :not_running
+  def sample(_name), do: not_loaded()
+
+  @spec scan(atom, non_neg_integer) ::
+          {[{term, pid}], non_neg_integer | :done} | :not_running
+  def scan(_name, _cursor), do: not_loaded()
+
+  @spec processes(atom) :: [{pid, parent}]
+  def processes(_name), do: not_loaded()
+
+  # Writes, by what `open` answered.
+
+  @spec open(atom) :: registry | :dead
+  def open(_name), do: not_loaded()
+
+  @spec close(registry) :: :ok
+  def close(_registry), do: not_loaded()
+
+  @spec register(registry, term, pid, parent) ::
+          :ok | :dead | :closed | :pid_taken | {:id_taken, pid}
+  def register(_registry, _id, _pid, _parent), do: not_loaded()
+
+  @spec retire(registry, term) :: {pid, parent} | :not_found
+  def retire(_registry, _id), do: not_loaded()
+
+  @spec track(registry, pid) :: boolean
+  def track(_registry, _pid), do: not_loaded()
+
+  @spec known(registry, pid) :: boolean
+  def known(_registry, _pid), do: not_loaded()
+
+  defp not_loaded, do: :erlang.nif_error(:nif_not_loaded)
+end

@@ -1,0 +1,340 @@
+defmodule GenRegistry.Schedule do
+  @moduledoc false
+  # Who starts, who waits, and what late news means: the decisions of `GenRegistry.Server`, apart
+  # from the process that carries them out. Functions take the schedule, and answer the new one and
+  # what is to be done, in order.
+  #
+  # An id is here only while it is in flight: being started, waiting for its turn to be, or being
+  # stopped. Whoever asks for it meanwhile stands in its line. The line moves when the flight ends:
+  # after a start, all up to the first stop have their answer; after a failure or a stop, the next
+  # one's own request is tried.
+
+  defstruct [
+    :max_starting,
+    # Whether a caller still waits for its answer.
+    :waiting?,
+    flights: %{},
+    # Ids whose flight is `{:queued, ticket, request}`, as `{ticket, id}`: in order of arrival.
+    queue: :queue.new(),
+    tickets: 0,
+    # How many starts run that are held to the bound.
+    running: 0,
+    # The last one used is the first one used again, so that few have work in quiet times.
+    idle: [],
+    # Starters to the ids they are busy with.
+    busy: %{}
+  ]
+
+  @type id :: GenRegistry.Types.id()
+  @type from :: GenServer.from()
+  @type request ::
+          {:lookup_or_start, from, args :: list} | {:start, from, args :: list} | {:stop, from}
+
+  @typedoc """
+  Where an id in flight is.
+
+    * `{:queued, ticket, request}` - `:max_starting` others are being started
+    * `{:starting, starter, request, :bounded | :nested}`
+    * `{:stopping, callers}` - also while the remains of a killed starter are cleared away
+  """
+  @type stage ::
+          {:queued, ticket :: integer, request}
+          | {:starting, pid | :new, request, :bounded | :nested}
+          | {:stopping, [from]}
+
+  @type t :: %__MODULE__{
+          max_starting: pos_integer,
+          waiting?: (from -> boolean),
+          flights: %{id => {stage, line :: :queue.queue(request)}},
+          queue: :queue.queue({integer, id}),
+          tickets: integer,
+          running: non_neg_integer,
+          idle: [pid],
+          busy: %{pid => id}
+        }
+
+  @typedoc """
+  What is to be done.
+
+    * `{:start, starter, id, request}` - by this starter, or by one that is `:new`: then
+      `assigned/3` tells which it is
+    * `{:stop, id}` - end the id's worker, then tell `stopped/3`
+    * `{:clear, starter, id}` - end what a dead starter had begun to start, then tell `stopped/3`
+    * `{:reply, from, answer}`
+    * `{:probe, id, from}` - find out whether the caller is a worker in its init, which is told to
+      `nested/4`
+  """
+  @type action ::
+          {:start, pid | :new, id, request}
+          | {:stop, id}
+          | {:clear, pid, id}
+          | {:reply, from, term}
+          | {:probe, id, from}
+
+  @doc "Nothing is in flight yet."
+  @spec new(pos_integer, (from -> boolean)) :: t
+  def new(max_starting, waiting?) do
+    %__MODULE__{max_starting: max_starting, waiting?: waiting?}
+  end
+
+  @doc "The starters, idle and busy."
+  @spec starters(t) :: {idle :: [pid], busy :: [pid]}
+  def starters(schedule), do: {schedule.idle, Map.keys(schedule.busy)}
+
+  @doc "A caller asks for an id that has no live worker, or wants its worker stopped."
+  @spec request(t, id, request) :: {t, [action]}
+  def request(schedule, id, request) do
+    case schedule.flights do
+      %{^id => flight} -> join(schedule, id, flight, request)
+      %{} -> begin(schedule, id, :queue.from_list([request]))
+    end
+  end
+
+  # Stops of one id that nobody wants started in between are one stop.
+  defp join(schedule, id, {{:stopping, callers}, {[], []} = line}, {:stop, from}) do
+    {put(schedule, id, {:stopping, [from | callers]}, line), []}
+  end
+
+  defp join(schedule, id, {stage, line}, request) do
+    probes =
+      case {stage, request} do
+        {{:queued, _, _}, request} -> [{:probe, id, from(request)}]
+        # It may be the worker itself, which would wait for the end of its own init.
+        {{:starting, _, _, _}, {:stop, from}} -> [{:probe, id, from}]
+        _ -> []
+      end
+
+    {put(schedule, id, stage, :queue.in(request, line)), probes}
+  end
+
+  defp from({:stop, from}), do: from
+  defp from({_, from, _args}), do: from
+
+  # Nothing runs or ends for the id: the first in its line who still waits has the turn.
+  defp begin(schedule, id, line) do
+    case :queue.out(line) do
+      {:empty, _} ->
+        {drop(schedule, id), []}
+
+      {{:value, {:stop, _}}, _} ->
+        {stops, line} = split_while(line, &match?({:stop, _}, &1))
+        callers = stops |> Enum.map(&from/1) |> Enum.reverse()
+        {put(schedule, id, {:stopping, callers}, line), [{:stop, id}]}
+
+      {{:value, request}, line} ->
+        cond do
+          not schedule.waiting?.(from(request)) ->
+            begin(schedule, id, line)
+
+          schedule.running < schedule.max_starting ->
+            launch(schedule, id, request, line, :bounded)
+
+          true ->
+            queue(schedule, id, request, line)
+        end
+    end
+  end
+
+  defp split_while(line, fun) do
+    {first, rest} = line |> :queue.to_list() |> Enum.split_while(fun)
+    {first, :queue.from_list(rest)}
+  end
+
+  defp launch(schedule, id, request, line, kind) do
+    schedule = if kind == :bounded, do: update_in(schedule.running, &(&1 + 1)), else: schedule
+
+    case schedule.idle do
+      [starter | idle] ->
+        schedule = %{schedule | idle: idle, busy: Map.put(schedule.busy, starter, id)}
+        schedule = put(schedule, id, {:starting, starter, request, kind}, line)
+        {schedule, [{:start, starter, id, request}]}
+
+      [] ->
+        schedule = put(schedule, id, {:starting, :new, request, kind}, line)
+        {schedule, [{:start, :new, id, request}]}
+    end
+  end
+
+  defp queue(schedule, id, request, line) do
+    ticket = schedule.tickets
+    schedule = put(schedule, id, {:queued, ticket, request}, line)
+    queue = :queue.in({ticket, id}, schedule.queue)
+    probes = for request <- [request | :queue.to_list(line)], do: {:probe, id, from(request)}
+    {%{schedule | queue: queue, tickets: ticket + 1}, probes}
+  end
+
+  @doc "The new starter that an id was given."
+  @spec assigned(t, id, pid) :: t
+  def assigned(schedule, id, starter) do
+    {{:starting, :new, request, kind}, line} = schedule.flights[id]
+    schedule = put(schedule, id, {:starting, starter, request, kind}, line)
+    %{schedule | busy: Map.put(schedule.busy, starter, id)}
+  end
+
+  @doc "There is no new starter for an id."
+  @spec not_assigned(t, id, reason :: term) :: {t, [action]}
+  def not_assigned(schedule, id, reason) do
+    {{:starting, :new, request, _}, _} = schedule.flights[id]
+    {line, schedule} = land(schedule, :new, id)
+    {schedule, actions} = go_on(schedule, id, line)
+    {schedule, [{:reply, from(request), {:error, reason}} | actions]}
+  end
+
+  @doc """
+  A starter has come to an end with an id, and has told the caller.
+
+  `alive?` says whether the worker is alive. Callers who joined the line before the news may have
+  called after its death: they are not given a dead one.
+  """
+  @spec started(t, pid, id, GenRegistry.Starter.outcome(), alive? :: boolean) :: {t, [action]}
+  def started(%{busy: busy} = schedule, starter, id, outcome, alive?)
+      when is_map_key(busy, starter) and :erlang.map_get(starter, busy) === id do
+    {line, schedule} = land(schedule, starter, id)
+    schedule = %{schedule | idle: [starter | schedule.idle]}
+
+    {served, line} =
+      case outcome do
+        {:ok, _pid} when alive? -> split_while(line, &(not match?({:stop, _}, &1)))
+        _ -> {[], line}
+      end
+
+    replies = for request <- served, do: {:reply, from(request), answer(request, outcome)}
+    {schedule, actions} = go_on(schedule, id, line)
+    {schedule, replies ++ actions}
+  end
+
+  # A stranger's message that looks like the news of a starter.
+  def started(schedule, _starter, _id, _outcome, _alive?), do: {schedule, []}
+
+  defp answer({:lookup_or_start, _, _}, {:ok, pid}), do: {:ok, pid}
+  defp answer({:start, _, _}, {:ok, pid}), do: {:error, {:already_started, pid}}
+
+  @doc "A starter has died. What it was busy with has failed, and may have left a process."
+  @spec starter_died(t, pid, reason :: term) :: {t, [action]}
+  def starter_died(schedule, starter, reason) do
+    case schedule.busy do
+      %{^starter => id} ->
+        {{:starting, _, request, _}, _} = schedule.flights[id]
+        {line, schedule} = land(schedule, starter, id)
+        schedule = put(schedule, id, {:stopping, []}, line)
+        {schedule, dequeued} = dequeue(schedule)
+        reply = {:reply, from(request), {:error, {:starter_died, reason}}}
+        {schedule, [reply, {:clear, starter, id} | dequeued]}
+
+      %{} ->
+        {update_in(schedule.idle, &List.delete(&1, starter)), []}
+    end
+  end
+
+  # Ends the flight of a start.
+  defp land(schedule, starter, id) do
+    {{{:starting, ^starter, _, kind}, line}, flights} = Map.pop!(schedule.flights, id)
+    running = if kind == :bounded, do: schedule.running - 1, else: schedule.running
+    busy = Map.delete(schedule.busy, starter)
+    {line, %{schedule | flights: flights, running: running, busy: busy}}
+  end
+
+  defp go_on(schedule, id, line) do
+    {schedule, begun} = begin(schedule, id, line)
+    {schedule, dequeued} = dequeue(schedule)
+    {schedule, begun ++ dequeued}
+  end
+
+  # Gives free places to those who wait for one, in order.
+  defp dequeue(%{running: running, max_starting: max} = schedule) when running >= max do
+    {schedule, []}
+  end
+
+  defp dequeue(schedule) do
+    case :queue.out(schedule.queue) do
+      {:empty, _} ->
+        {schedule, []}
+
+      {{:value, {ticket, id}}, queue} ->
+        schedule = %{schedule | queue: queue}
+
+        {schedule, begun} =
+          case schedule.flights do
+            %{^id => {{:queued, ^ticket, request}, line}} ->
+              begin(schedule, id, :queue.in_r(request, line))
+
+            # It gave up its place, or did not have to wait for it.
+            %{} ->
+              {schedule, []}
+          end
+
+        {schedule, dequeued} = dequeue(schedule)
+        {schedule, begun ++ dequeued}
+    end
+  end
+
+  @doc "An id's worker is gone, or there was none, or what a dead starter left is cleared away."
+  @spec stopped(t, id, :ok | {:error, :not_found}) :: {t, [action]}
+  def stopped(schedule, id, answer) do
+    case schedule.flights do
+      %{^id => {{:stopping, callers}, line}} ->
+        replies = for from <- Enum.reverse(callers), do: {:reply, from, answer}
+        {schedule, begun} = begin(schedule, id, line)
+        {schedule, replies ++ begun}
+
+      %{} ->
+        {schedule, []}
+    end
+  end
+
+  @doc """
+  A caller that waits for an id turned out to be in the init of what `starter` is busy with.
+
+  What it waits for is not held to the bound, for that may depend on its own place. And it cannot
+  wait for its own start to be stopped.
+  """
+  @spec nested(t, id, from, pid) :: {t, [action]}
+  def nested(schedule, id, from, starter) do
+    case schedule.flights do
+      %{^id => {{:queued, _ticket, request}, line}} ->
+        launch(schedule, id, request, line, :nested)
+
+      %{^id => {{:starting, ^starter, _, _}, line}} ->
+        own? = :queue.member({:stop, from}, line)
+        {schedule, if(own?, do: [{:reply, from, :ok}], else: [])}
+
+      %{} ->
+        {schedule, []}
+    end
+  end
+
+  @doc "A caller waits no more: nothing is begun on its behalf. What was begun goes on."
+  @spec gave_up(t, id, pid) :: {t, [action]}
+  def gave_up(schedule, id, caller) do
+    case schedule.flights do
+      %{^id => {{:queued, ticket, request}, line}} ->
+        line = without(:queue.in_r(request, line), caller)
+
+        case :queue.out(line) do
+          # A start, in the place of the one that had the turn.
+          {{:value, {_, _, _} = request}, rest} ->
+            {put(schedule, id, {:queued, ticket, request}, rest), []}
+
+          _ ->
+            begin(schedule, id, line)
+        end
+
+      %{^id => {stage, line}} ->
+        {put(schedule, id, stage, without(line, caller)), []}
+
+      %{} ->
+        {schedule, []}
+    end
+  end
+
+  # Stops go on without their callers.
+  defp without(line, caller) do
+    :queue.filter(&(match?({:stop, _}, &1) or elem(from(&1), 0) != caller), line)
+  end
+
+  defp put(schedule, id, stage, line) do
+    %{schedule | flights: Map.put(schedule.flights, id, {stage, line})}
+  end
+
+  defp drop(schedule, id), do: %{schedule | flights: Map.delete(schedule.flights, id)}
+end

@@ -1,0 +1,302 @@
+defmodule GenRegistry.Server do
+  @moduledoc false
+  # The process under a registry's name. It says who starts and who is stopped (as
+  # `GenRegistry.Schedule` decides), never runs a worker's code and never waits for one. All it
+  # holds is what is in flight: the workers are in the table.
+
+  use GenServer
+
+  require Logger
+
+  alias GenRegistry.{Schedule, Shutdown, Starter, Table}
+
+  defstruct [:name, :worker_module, :worker_shutdown, :table, :schedule, ending: %{}, downs: %{}]
+
+  @doc "Tells the server how a start ended."
+  @spec started(pid, pid, GenRegistry.Types.id(), Starter.outcome()) :: :ok
+  def started(server, starter, id, outcome) do
+    send(server, {:started, starter, id, outcome})
+    :ok
+  end
+
+  @impl true
+  def init({name, worker_module, opts}) do
+    Process.flag(:trap_exit, true)
+
+    # What a killed registry of this name left: no id may have two workers.
+    for {worker, parent} when parent != nil <- Shutdown.alive(name, self()) do
+      Shutdown.signal(worker, parent)
+    end
+
+    Shutdown.await_all(name, opts[:worker_shutdown])
+
+    {:ok,
+     %__MODULE__{
+       name: name,
+       worker_module: worker_module,
+       worker_shutdown: opts[:worker_shutdown],
+       table: Table.open(name),
+       schedule: Schedule.new(opts[:max_starting], &waiting?/1)
+     }}
+  end
+
+  # A caller on another node is taken to wait while that node is there.
+  defp waiting?({pid, _tag}) when node(pid) == node(), do: Process.alive?(pid)
+  defp waiting?({pid, _tag}), do: node(pid) in Node.list(:connected)
+
+  @impl true
+  def handle_call({kind, id, args}, from, state) when kind in [:lookup_or_start, :start] do
+    case Table.lookup_alive(state.name, id) do
+      {:ok, pid} when kind == :lookup_or_start -> {:reply, {:ok, pid}, state}
+      {:ok, pid} -> {:reply, {:error, {:already_started, pid}}, state}
+      {:error, :not_found} -> request(state, id, {kind, from, args})
+    end
+  end
+
+  def handle_call({:stop, id}, {caller, _} = from, state) do
+    case state.ending do
+      # It cannot end while it waits for its own end.
+      %{^id => {^caller, _, _}} -> {:reply, :ok, state}
+      %{} -> request(state, id, {:stop, from})
+    end
+  end
+
+  def handle_call(:which_children, from, state) do
+    answer_apart(from, fn -> which_children(state) end)
+    {:noreply, state}
+  end
+
+  def handle_call(:count_children, from, state) do
+    answer_apart(from, fn -> count_children(state) end)
+    {:noreply, state}
+  end
+
+  def handle_call(message, _from, state) do
+    Logger.error(
+      "GenRegistry #{inspect(state.name)} received an unknown call: #{inspect(message)}"
+    )
+
+    {:reply, {:error, :unknown_call}, state}
+  end
+
+  @impl true
+  def handle_cast({:gave_up, id, caller}, state) do
+    {:noreply, carry_out(state, Schedule.gave_up(state.schedule, id, caller))}
+  end
+
+  def handle_cast(_message, state), do: {:noreply, state}
+
+  @impl true
+  def handle_info({:started, starter, id, outcome}, state) do
+    alive? = match?({:ok, _}, outcome) and Process.alive?(elem(outcome, 1))
+    {:noreply, carry_out(state, Schedule.started(state.schedule, starter, id, outcome, alive?))}
+  end
+
+  def handle_info({:DOWN, monitor, :process, _, _}, state)
+      when is_map_key(state.downs, monitor) do
+    {id, downs} = Map.pop!(state.downs, monitor)
+    {{_pid, _monitor, timer}, ending} = Map.pop!(state.ending, id)
+    if timer, do: Process.cancel_timer(timer, async: true, info: false)
+    state = %{state | downs: downs, ending: ending}
+    {:noreply, carry_out(state, Schedule.stopped(state.schedule, id, :ok))}
+  end
+
+  def handle_info({:time_is_over, id, monitor}, state) do
+    with %{^id => {pid, ^monitor, _}} <- state.ending, do: Process.exit(pid, :kill)
+    {:noreply, state}
+  end
+
+  def handle_info({:nested, id, from, starter}, state) do
+    {:noreply, carry_out(state, Schedule.nested(state.schedule, id, from, starter))}
+  end
+
+  def handle_info({:cleared, id}, state) do
+    {:noreply, carry_out(state, Schedule.stopped(state.schedule, id, :ok))}
+  end
+
+  # A starter, or a stranger: then there is nothing to do.
+  def handle_info({:EXIT, pid, reason}, state) do
+    {:noreply, carry_out(state, Schedule.starter_died(state.schedule, pid, reason))}
+  end
+
+  def handle_info(_message, state), do: {:noreply, state}
+
+  @impl true
+  def terminate(_reason, state) do
+    Table.close(state.table)
+    {idle, busy} = Schedule.starters(state.schedule)
+    by_parent = Enum.group_by(Shutdown.alive(state.name, self()), &elem(&1, 1), &elem(&1, 0))
+
+    # Those that are idle can end their workers as a parent does. They exit after that, which ends
+    # what does not trap exits at once.
+    {by_idle, by_others} = Map.split(Map.delete(by_parent, nil), idle)
+    for {starter, workers} <- by_idle, do: Starter.shut_down(starter, workers)
+
+    for {parent, workers} <- by_others, worker <- workers do
+      Shutdown.signal(worker, parent)
+    end
+
+    Enum.each(idle ++ busy, &Starter.exit/1)
+    Shutdown.await_all(state.name, state.worker_shutdown)
+  end
+
+  # `:observer` and release upgrades ask supervisors, by this, for the module that started them.
+  @impl true
+  def format_status(_reason, [_dictionary, state]) do
+    [data: [{~c"State", state}], supervisor: [{~c"Callback", GenRegistry}]]
+  end
+
+  ## What the schedule decided
+
+  defp request(state, id, request) do
+    {:noreply, carry_out(state, Schedule.request(state.schedule, id, request))}
+  end
+
+  defp carry_out(state, {schedule, actions}) do
+    Enum.reduce(actions, %{state | schedule: schedule}, &act(&2, &1))
+  end
+
+  defp act(state, {:reply, from, answer}) do
+    GenServer.reply(from, answer)
+    state
+  end
+
+  defp act(state, {:start, :new, id, request}) do
+    case Starter.start(state.worker_module, state.table) do
+      {:ok, starter} ->
+        Table.track(state.table, starter)
+        state = update_in(state.schedule, &Schedule.assigned(&1, id, starter))
+        act(state, {:start, starter, id, request})
+
+      {:error, reason} ->
+        carry_out(state, Schedule.not_assigned(state.schedule, id, reason))
+    end
+  end
+
+  defp act(state, {:start, starter, id, {_kind, from, args}}) do
+    Starter.run(starter, id, args, from)
+    state
+  end
+
+  defp act(state, {:stop, id}) do
+    case Table.retire(state.table, id) do
+      :not_found ->
+        carry_out(state, Schedule.stopped(state.schedule, id, {:error, :not_found}))
+
+      {pid, parent} ->
+        end_worker(state, id, pid, parent)
+    end
+  end
+
+  defp act(state, {:clear, starter, id}) do
+    %{table: table, worker_shutdown: time} = state
+    server = self()
+
+    spawn(fn ->
+      Shutdown.clear(table, starter, time)
+      send(server, {:cleared, id})
+    end)
+
+    state
+  end
+
+  # The answer may take time, or be none, if the caller is busy: not to be waited for here.
+  defp act(state, {:probe, id, {caller, _} = from}) do
+    {_idle, busy} = Schedule.starters(state.schedule)
+    table = state.table
+    server = self()
+
+    if node(caller) == node() do
+      spawn(fn ->
+        with {:ok, starter} <- initialising(caller, busy, table) do
+          send(server, {:nested, id, from, starter})
+        end
+      end)
+    end
+
+    state
+  end
+
+  # The busy starter in whose worker's init, or in whose `start_link`, this process runs.
+  defp initialising(pid, busy, table) do
+    cond do
+      pid in busy ->
+        {:ok, pid}
+
+      # A worker is known once its init is over.
+      Table.known?(table, pid) ->
+        :no
+
+      true ->
+        case Process.info(pid, :parent) do
+          {:parent, parent} when is_pid(parent) -> initialising(parent, busy, table)
+          _ -> :no
+        end
+    end
+  end
+
+  defp end_worker(state, id, pid, parent) do
+    monitor = Process.monitor(pid)
+    {idle, _busy} = Schedule.starters(state.schedule)
+
+    cond do
+      state.worker_shutdown == :brutal_kill -> Process.exit(pid, :kill)
+      parent in idle -> Starter.shut_down(parent, [pid])
+      true -> Shutdown.signal(pid, parent)
+    end
+
+    timer =
+      if is_integer(state.worker_shutdown) do
+        Process.send_after(self(), {:time_is_over, id, monitor}, state.worker_shutdown)
+      end
+
+    # A worker that stops itself must not wait for its own end.
+    {{:stopping, callers}, _line} = state.schedule.flights[id]
+    for {^pid, _} = from <- callers, do: GenServer.reply(from, :ok)
+
+    %{
+      state
+      | ending: Map.put(state.ending, id, {pid, monitor, timer}),
+        downs: Map.put(state.downs, monitor, id)
+    }
+  end
+
+  ## Questions that supervisors are asked
+
+  # A list of a million children takes a while to make.
+  defp answer_apart(from, fun), do: spawn(fn -> GenServer.reply(from, fun.()) end)
+
+  defp which_children(%{name: name, worker_module: module}) do
+    type = child_type(name, module)
+
+    Table.reduce_chunks(name, [], fn entries, children ->
+      for {id, pid} <- entries, reduce: children do
+        children -> [{id, pid, type, [module]} | children]
+      end
+    end)
+  end
+
+  defp count_children(%{name: name, worker_module: module}) do
+    count = Table.count(name)
+    supervisors = if child_type(name, module) == :supervisor, do: count, else: 0
+    [specs: count, active: count, supervisors: supervisors, workers: count - supervisors]
+  end
+
+  # A supervisor says so in its initial call. One worker speaks for all: they are started alike.
+  defp child_type(name, module) do
+    with {_id, pid} <- Table.sample(name),
+         {:dictionary, dictionary} <- Process.info(pid, :dictionary),
+         {:supervisor, _, _} <- dictionary[:"$initial_call"] do
+      :supervisor
+    else
+      _ -> if supervisor?(module), do: :supervisor, else: :worker
+    end
+  end
+
+  defp supervisor?(module) do
+    behaviours = for {:behaviour, behaviours} <- module.module_info(:attributes), do: behaviours
+
+    module in [:supervisor, Supervisor, DynamicSupervisor, PartitionSupervisor] or
+      Enum.any?(List.flatten(behaviours), &(&1 in [:supervisor, Supervisor, DynamicSupervisor]))
+  end
+end

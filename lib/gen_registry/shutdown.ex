@@ -1,0 +1,138 @@
+defmodule GenRegistry.Shutdown do
+  @moduledoc false
+  # Ends workers: one, all of a registry, or those that a dead registry or starter left behind.
+
+  alias GenRegistry.Table
+
+  @typedoc "How long a worker has to end after `:shutdown`, in milliseconds."
+  @type time :: non_neg_integer | :infinity | :brutal_kill
+
+  @doc """
+  Sends `:shutdown` to a worker whose parent cannot.
+
+  A process that traps exits expects the exit signal of its parent, as a message: an OTP process
+  takes no other for the order to end. So it gets just that message. One that does not trap gets a
+  signal, whose sender does not matter. Which of the two it is, only the worker's own process can
+  tell, which may be busy: so that is asked in a process of its own.
+  """
+  @spec signal(worker :: pid, Table.parent()) :: :ok
+  def signal(worker, parent) do
+    spawn(fn ->
+      case Process.info(worker, :trap_exit) do
+        {:trap_exit, true} -> send(worker, {:EXIT, parent || self(), :shutdown})
+        {:trap_exit, false} -> Process.exit(worker, :shutdown)
+        nil -> :ok
+      end
+    end)
+
+    :ok
+  end
+
+  @doc """
+  Waits until every process of the registry `name` is dead but the caller. Workers that are left
+  when the time is over are killed, starters too, with what they had begun to start.
+  """
+  @spec await_all(GenRegistry.name(), time) :: :ok
+  def await_all(name, time) do
+    caller = self()
+
+    # In a process of its own, whose mailbox has nothing but what is waited for.
+    {_pid, monitor} =
+      spawn_monitor(fn ->
+        await_until(fn -> alive(name, caller) end, deadline(time))
+        kill_all(name, caller)
+      end)
+
+    receive do
+      {:DOWN, ^monitor, _, _, _} -> :ok
+    end
+  end
+
+  defp kill_all(name, caller) do
+    case alive(name, caller) do
+      [] ->
+        :ok
+
+      processes ->
+        kill(for {pid, _parent} <- processes, do: pid)
+
+        # A worker in its init is not registered yet. Its parent is dead before it is looked for, so
+        # there will be no more of them.
+        kill(children(for {starter, nil} <- processes, do: starter))
+        kill_all(name, caller)
+    end
+  end
+
+  @doc """
+  Ends what a dead starter had begun to start. Workers that were registered are left alone: they
+  end by their link, and the table knows of them.
+  """
+  @spec clear(Table.t(), starter :: pid, time) :: :ok
+  def clear(table, starter, time) do
+    orphans = for pid <- children([starter]), not Table.known?(table, pid), do: pid
+    # From here on, whoever opens the registry's name next knows of them.
+    Enum.each(orphans, &Table.track(table, &1))
+    await_until(fn -> for pid <- orphans, Process.alive?(pid), do: {pid, nil} end, deadline(time))
+    kill(orphans)
+  end
+
+  @doc "The processes of the registry `name` that are alive, but for `except`."
+  @spec alive(GenRegistry.name(), pid) :: [{pid, Table.parent()}]
+  def alive(name, except) do
+    for {pid, _} = process <- Table.processes(name), pid != except, Process.alive?(pid) do
+      process
+    end
+  end
+
+  # The processes that these ones spawned.
+  defp children([]), do: []
+
+  defp children(parents) do
+    parents = MapSet.new(parents)
+
+    for pid <- Process.list(),
+        {:parent, parent} <- [Process.info(pid, :parent)],
+        MapSet.member?(parents, parent) do
+      pid
+    end
+  end
+
+  defp deadline(:infinity), do: :infinity
+  defp deadline(:brutal_kill), do: now()
+  defp deadline(time), do: now() + time
+
+  defp await_until(alive, deadline) do
+    case alive.() do
+      [] ->
+        :ok
+
+      processes ->
+        monitors = monitor(for {pid, _parent} <- processes, do: pid)
+        if await_down(monitors, deadline), do: await_until(alive, deadline)
+    end
+  end
+
+  defp kill(pids) do
+    Enum.each(pids, &Process.exit(&1, :kill))
+    await_down(monitor(pids), :infinity)
+    :ok
+  end
+
+  defp monitor(pids), do: Map.new(pids, &{Process.monitor(&1), []})
+
+  # Whether all of them went down in time.
+  defp await_down(monitors, _deadline) when monitors == %{}, do: true
+
+  defp await_down(monitors, deadline) do
+    receive do
+      {:DOWN, monitor, _, _, _} -> await_down(Map.delete(monitors, monitor), deadline)
+    after
+      left(deadline) -> false
+    end
+  end
+
+  defp left(:infinity), do: :infinity
+  defp left(deadline), do: max(deadline - now(), 0)
+
+  defp now, do: System.monotonic_time(:millisecond)
+end

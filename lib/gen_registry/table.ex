@@ -1,0 +1,97 @@
+defmodule GenRegistry.Table do
+  @moduledoc false
+  # The table of a registry: ids to pids, in the NIF. Reads go by the registry's name and run in
+  # their caller; writes go by the handle that `open/1` gave, so that a late one of a registry that
+  # is gone can never reach its successor.
+
+  alias GenRegistry.Native
+
+  @typedoc "One registry's table, from `open/1` until the registry is gone."
+  @opaque t :: reference
+
+  @typedoc "Who started a process: its starter, or nobody, for starters and the server itself."
+  @type parent :: pid | nil
+
+  @doc "The process of an id. It may be dead if it died within the last microseconds."
+  @spec lookup(GenRegistry.name(), term) :: {:ok, pid} | {:error, :not_found}
+  def lookup(name, id), do: found(Native.lookup(name, id), name)
+
+  @doc "The process of an id, if it is alive."
+  @spec lookup_alive(GenRegistry.name(), term) :: {:ok, pid} | {:error, :not_found}
+  def lookup_alive(name, id), do: found(Native.lookup_alive(name, id), name)
+
+  # The NIF answers the bare pid: the tuple is cheaper to make here than there.
+  @compile {:inline, found: 2}
+  defp found(pid, _name) when is_pid(pid), do: {:ok, pid}
+  defp found(:not_found, _name), do: {:error, :not_found}
+  defp found(:not_running, name), do: not_running(name)
+
+  @doc "How many entries there are."
+  @spec count(GenRegistry.name()) :: non_neg_integer
+  def count(name) do
+    with :not_running <- Native.count(name), do: not_running(name)
+  end
+
+  @doc "One entry at random, or `nil`."
+  @spec sample(GenRegistry.name()) :: {term, pid} | nil
+  def sample(name) do
+    with :not_running <- Native.sample(name), do: not_running(name)
+  end
+
+  @doc "Folds over the entries, some hundreds at a time."
+  @spec reduce_chunks(GenRegistry.name(), acc, ([{term, pid}], acc -> acc)) :: acc
+        when acc: term
+  def reduce_chunks(name, acc, fun), do: reduce_chunks(name, acc, fun, 0)
+
+  defp reduce_chunks(name, acc, fun, cursor) do
+    case Native.scan(name, cursor) do
+      {entries, :done} -> fun.(entries, acc)
+      {entries, cursor} -> reduce_chunks(name, fun.(entries, acc), fun, cursor)
+      :not_running -> not_running(name)
+    end
+  end
+
+  @doc """
+  Every process of the registry of this name, or of the last one if none runs: workers, also those
+  that are being stopped, with their parents; and starters, and the server, which have none.
+  """
+  @spec processes(GenRegistry.name()) :: [{pid, parent}]
+  def processes(name), do: Native.processes(name)
+
+  @doc "Opens the table of the calling process, which is registered under this name."
+  @spec open(GenRegistry.name()) :: t
+  def open(name), do: Native.open(name)
+
+  @doc "Ends reads, and refuses registrations from now on."
+  @spec close(t) :: :ok
+  def close(table), do: Native.close(table)
+
+  @doc """
+  Registers a worker for an id that has no live one.
+
+    * `:dead` - the worker has died already
+    * `:closed` - the registry is going down
+    * `:pid_taken` - the process belongs to this registry already
+    * `{:id_taken, pid}` - the id has a live worker
+  """
+  @spec register(t, term, pid, parent) ::
+          :ok | :dead | :closed | :pid_taken | {:id_taken, pid}
+  def register(table, id, pid, parent), do: Native.register(table, id, pid, parent)
+
+  @doc "Takes an id out of sight. Its worker is still among `processes/1` until it is dead."
+  @spec retire(t, term) :: {pid, parent} | :not_found
+  def retire(table, id), do: Native.retire(table, id)
+
+  @doc "Makes a process one of `processes/1` until it is dead."
+  @spec track(t, pid) :: boolean
+  def track(table, pid), do: Native.track(table, pid)
+
+  @doc "Whether a process is one of `processes/1`."
+  @spec known?(t, pid) :: boolean
+  def known?(table, pid), do: Native.known(table, pid)
+
+  defp not_running(name) do
+    raise ArgumentError,
+          "unknown registry: #{inspect(name)}: no GenRegistry of this name is running on this node"
+  end
+end

@@ -1,0 +1,111 @@
+//! Functions without the macro's wrapper, which allocates a vector for the arguments of each call.
+//!
+//! They take ids. One that is too large for a normal scheduler makes the call run again on a dirty
+//! one.
+
+use std::ffi::{CStr, c_int};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use registry_table::Key;
+use rustler::sys::{
+    ERL_NIF_DIRTY_JOB_CPU_BOUND, ErlNifEnv, ErlNifTerm, enif_make_badarg, enif_raise_exception,
+    enif_schedule_nif,
+};
+use rustler::{Env, Term};
+
+use crate::words::{TooLarge, Words, to_id};
+
+/// How many words of an id a normal scheduler may handle: some tens of microseconds.
+pub const NORMAL: usize = 8 * 1024;
+
+/// Why a body has no answer.
+pub enum Failed {
+    /// The id is too large for this scheduler.
+    TooLarge,
+    /// An argument is of the wrong kind.
+    BadArg,
+}
+
+impl From<TooLarge> for Failed {
+    fn from(TooLarge: TooLarge) -> Self {
+        Self::TooLarge
+    }
+}
+
+/// A NIF's body: takes the arguments, and how many words an id may have.
+pub type Body<const ARITY: usize> =
+    for<'a> fn(Env<'a>, [Term<'a>; ARITY], usize) -> Result<Term<'a>, Failed>;
+
+/// A function as the VM calls it.
+pub type Entry = unsafe extern "C" fn(*mut ErlNifEnv, c_int, *const ErlNifTerm) -> ErlNifTerm;
+
+/// Declares a function of the NIF library.
+macro_rules! nif {
+    ($name:literal, $arity:literal, $body:path) => {
+        rustler::codegen_runtime::inventory::submit!(rustler::Nif {
+            name: $name.as_ptr(),
+            arity: $arity,
+            flags: 0,
+            raw_func: {
+                unsafe extern "C" fn entry<const LIMIT: usize>(
+                    env: *mut rustler::sys::ErlNifEnv,
+                    _argc: std::ffi::c_int,
+                    argv: *const rustler::sys::ErlNifTerm,
+                ) -> rustler::sys::ErlNifTerm {
+                    let dirty = ($name, entry::<{ usize::MAX }> as $crate::hot::Entry);
+                    // SAFETY: the VM passes as many arguments as are declared above.
+                    unsafe { $crate::hot::run::<$arity>(env, argv, $body, LIMIT, dirty) }
+                }
+                entry::<{ $crate::hot::NORMAL }>
+            },
+        });
+    };
+}
+pub(crate) use nif;
+
+/// Runs a body for the VM; no panic gets past here.
+///
+/// # Safety
+///
+/// `env` is the environment of a call of the VM, and `argv` has `ARITY` terms of it.
+#[inline]
+pub unsafe fn run<const ARITY: usize>(
+    env: *mut ErlNifEnv,
+    argv: *const ErlNifTerm,
+    body: Body<ARITY>,
+    limit: usize,
+    dirty: (&CStr, Entry),
+) -> ErlNifTerm {
+    let lifetime = ();
+    // SAFETY: by the contract above. The lifetime is of this call, as is the environment.
+    let call = unsafe { Env::new(&lifetime, env) };
+    let terms = std::array::from_fn(|index| {
+        // SAFETY: `index` is below `ARITY`.
+        unsafe { Term::new(call, *argv.add(index)) }
+    });
+    let answer = catch_unwind(AssertUnwindSafe(|| body(call, terms, limit)));
+    // SAFETY: all three make terms of the call's own environment, and `argv` is what came with it.
+    unsafe {
+        match answer {
+            Ok(Ok(term)) => term.as_c_arg(),
+            Ok(Err(Failed::BadArg)) => enif_make_badarg(env),
+            Ok(Err(Failed::TooLarge)) => {
+                let (name, entry) = dirty;
+                let flags = ERL_NIF_DIRTY_JOB_CPU_BOUND as c_int;
+                enif_schedule_nif(env, name.as_ptr(), flags, entry, ARITY as c_int, argv)
+            }
+            Err(_) => enif_raise_exception(env, crate::atoms::nif_panicked().as_c_arg()),
+        }
+    }
+}
+
+/// Runs `f` with the key of the id `term`.
+#[inline]
+pub fn with_key<'a, R>(
+    term: Term<'a>,
+    limit: usize,
+    f: impl FnOnce(&Key<'_, Term<'a>>) -> R,
+) -> Result<R, Failed> {
+    let mut words = Words::new();
+    Ok(f(&Key::new(to_id(term, &mut words, limit)?)))
+}

@@ -1,0 +1,210 @@
+//! The NIF of GenRegistry: decodes terms, calls the table, encodes answers.
+//!
+//! Each function is described where Elixir sees it, in `lib/gen_registry/native.ex`.
+
+mod copied;
+mod hot;
+mod registry;
+mod words;
+
+use crossbeam_epoch::Guard;
+use registry_table::{Conflict, Cursor, Table, Worker};
+use rustler::{Encoder, Env, Error, LocalPid, NifResult, ResourceArc, Term};
+
+use crate::copied::Copied;
+use crate::hot::{Failed, with_key};
+use crate::registry::{NAMES, Registered, Registry, is_alive};
+use crate::words::{pid_from_local, pid_from_term, pid_to_term, term_word, to_term};
+
+rustler::init!("Elixir.GenRegistry.Native", load = load);
+
+mod atoms {
+    rustler::atoms! {
+        closed,
+        dead,
+        done,
+        id_taken,
+        nif_panicked,
+        nil,
+        not_found,
+        not_running,
+        ok,
+        pid_taken,
+    }
+}
+
+/// How many slots one step of a scan passes: some tens of microseconds.
+const STEP: usize = 500;
+
+fn load(env: Env<'_>, _info: Term<'_>) -> bool {
+    words::check_immediates(
+        &[
+            atoms::ok().to_term(env),
+            (-1_i8).encode(env),
+            Term::list_new_empty(env),
+        ],
+        &[
+            u64::MAX.encode(env),
+            0.5_f64.encode(env),
+            "binary".encode(env),
+            (1, 2).encode(env),
+            [1].encode(env),
+            Term::map_new(env),
+        ],
+    )
+}
+
+/// Runs `read` on the table of a running registry.
+#[inline]
+fn with_table<R>(name: Term<'_>, read: impl FnOnce(&Table<Copied>, &Guard) -> R) -> Option<R> {
+    // Only atoms were ever claimed, so whatever else comes as a name is not found.
+    let slot = NAMES.get(term_word(name))?;
+    let guard = crossbeam_epoch::pin();
+    slot.table.get(&guard).map(|table| read(table, &guard))
+}
+
+fn lookup<'a>(env: Env<'a>, [name, id]: [Term<'a>; 2], limit: usize) -> Result<Term<'a>, Failed> {
+    with_key(id, limit, |key| {
+        match with_table(name, |table, guard| table.get(key, guard)) {
+            Some(Some(pid)) => pid_to_term(env, pid),
+            Some(None) => atoms::not_found().to_term(env),
+            None => atoms::not_running().to_term(env),
+        }
+    })
+}
+hot::nif!(c"lookup", 2, lookup);
+
+fn lookup_alive<'a>(
+    env: Env<'a>,
+    [name, id]: [Term<'a>; 2],
+    limit: usize,
+) -> Result<Term<'a>, Failed> {
+    with_key(id, limit, |key| {
+        match with_table(name, |table, guard| table.get(key, guard)) {
+            Some(Some(pid)) if is_alive(env, pid) => pid_to_term(env, pid),
+            Some(_) => atoms::not_found().to_term(env),
+            None => atoms::not_running().to_term(env),
+        }
+    })
+}
+hot::nif!(c"lookup_alive", 2, lookup_alive);
+
+fn register<'a>(
+    env: Env<'a>,
+    [handle, id, pid, parent]: [Term<'a>; 4],
+    limit: usize,
+) -> Result<Term<'a>, Failed> {
+    let (Ok(registry), Some(pid)) = (handle.decode::<ResourceArc<Registry>>(), pid_from_term(pid))
+    else {
+        return Err(Failed::BadArg);
+    };
+    let worker = Worker {
+        pid,
+        parent: pid_from_term(parent),
+    };
+    with_key(id, limit, |key| {
+        match registry::register(env, &registry, key, worker) {
+            Registered::Done => atoms::ok().to_term(env),
+            Registered::Dead => atoms::dead().to_term(env),
+            Registered::Refused(Conflict::Closed) => atoms::closed().to_term(env),
+            Registered::Refused(Conflict::PidTaken) => atoms::pid_taken().to_term(env),
+            Registered::Refused(Conflict::IdTaken(pid)) => {
+                (atoms::id_taken(), pid_to_term(env, pid)).encode(env)
+            }
+        }
+    })
+}
+hot::nif!(c"register", 4, register);
+
+fn retire<'a>(env: Env<'a>, [handle, id]: [Term<'a>; 2], limit: usize) -> Result<Term<'a>, Failed> {
+    let Ok(registry) = handle.decode::<ResourceArc<Registry>>() else {
+        return Err(Failed::BadArg);
+    };
+    with_key(id, limit, |key| match registry.retire(key) {
+        Some(worker) => worker_to_term(env, worker),
+        None => atoms::not_found().to_term(env),
+    })
+}
+hot::nif!(c"retire", 2, retire);
+
+fn worker_to_term<'a>(env: Env<'a>, worker: Worker) -> Term<'a> {
+    let parent = worker
+        .parent
+        .map_or(atoms::nil().to_term(env), |parent| pid_to_term(env, parent));
+    (pid_to_term(env, worker.pid), parent).encode(env)
+}
+
+#[rustler::nif]
+fn count<'a>(env: Env<'a>, name: Term<'a>) -> Term<'a> {
+    match with_table(name, |table, _| table.count()) {
+        Some(count) => count.encode(env),
+        None => atoms::not_running().to_term(env),
+    }
+}
+
+#[rustler::nif]
+fn sample<'a>(env: Env<'a>, name: Term<'a>) -> Term<'a> {
+    let sample = with_table(name, |table, _| {
+        table.sample(|id, pid| (to_term(env, id), pid_to_term(env, pid)).encode(env))
+    });
+    match sample {
+        Some(Some(entry)) => entry,
+        Some(None) => atoms::nil().to_term(env),
+        None => atoms::not_running().to_term(env),
+    }
+}
+
+#[rustler::nif]
+fn scan<'a>(env: Env<'a>, name: Term<'a>, cursor: u64) -> Term<'a> {
+    let mut entries = Term::list_new_empty(env);
+    let next = with_table(name, |table, _| {
+        table.scan(Cursor::from_bits(cursor), STEP, |id, pid| {
+            let entry = (to_term(env, id), pid_to_term(env, pid)).encode(env);
+            entries = entries.list_prepend(entry);
+        })
+    });
+    match next {
+        Some(Some(next)) => (entries, next.to_bits()).encode(env),
+        Some(None) => (entries, atoms::done()).encode(env),
+        None => atoms::not_running().to_term(env),
+    }
+}
+
+#[rustler::nif]
+fn open<'a>(env: Env<'a>, name: Term<'a>) -> NifResult<Term<'a>> {
+    if !name.is_atom() {
+        return Err(Error::BadArg);
+    }
+    let owner = pid_from_local(env.pid()).ok_or(Error::BadArg)?;
+    match Registry::open(env, term_word(name), owner) {
+        Some(registry) => Ok(registry.encode(env)),
+        None => Ok(atoms::dead().to_term(env)),
+    }
+}
+
+#[rustler::nif]
+fn close(registry: ResourceArc<Registry>) -> rustler::Atom {
+    registry.close();
+    atoms::ok()
+}
+
+#[rustler::nif]
+fn track(env: Env<'_>, registry: ResourceArc<Registry>, pid: LocalPid) -> bool {
+    pid_from_local(pid).is_some_and(|pid| registry::track(env, &registry, pid))
+}
+
+#[rustler::nif]
+fn known(registry: ResourceArc<Registry>, pid: LocalPid) -> bool {
+    pid_from_local(pid).is_some_and(|pid| registry.knows(pid))
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn processes<'a>(env: Env<'a>, name: Term<'a>) -> Vec<Term<'a>> {
+    let processes = NAMES
+        .get(term_word(name))
+        .map_or_else(Vec::new, |slot| slot.processes());
+    processes
+        .into_iter()
+        .map(|worker| worker_to_term(env, worker))
+        .collect()
+}

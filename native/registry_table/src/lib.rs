@@ -1,0 +1,32 @@
+//! The concurrent table under GenRegistry: ids to pids, read without locks.
+//!
+//! Nothing here knows the BEAM. An [`Id`] is a run of words whose meaning only the caller knows, a
+//! [`Pid`] is one word, and what fits no words is an [`Opaque`] of the caller's.
+//!
+//! - [`Table`] holds the workers of one registry.
+//! - [`Names`] finds a registry's slot by its name, [`Published`] is the table in that slot.
+//!
+//! # Consistency
+//!
+//! Every operation on one id is linearizable: it takes effect at one moment between its call and
+//! its return. [`Table::count`] agrees with what lookups can see once no operation is under way.
+//! [`Table::scan`] is no snapshot, but it passes over the space of hashes once: an id that is there
+//! throughout is met exactly once, and no id is met twice, however the table grows or shrinks
+//! meanwhile.
+//!
+//! # Locks
+//!
+//! [`Table::get`], [`Table::count`], [`Table::scan`] and [`Table::sample`] take no lock and write
+//! no memory that threads share. Writers lock one shard of 1024 for the time of one insert or
+//! removal.
+
+mod id;
+mod names;
+mod published;
+mod segment;
+mod table;
+
+pub use id::{Id, Key, Opaque, Pid, Stored};
+pub use names::Names;
+pub use published::Published;
+pub use table::{Conflict, Cursor, Table, Worker};
