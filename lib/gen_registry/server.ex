@@ -10,7 +10,23 @@ defmodule GenRegistry.Server do
 
   alias GenRegistry.{Schedule, Shutdown, Starter, Table}
 
-  defstruct [:name, :worker_module, :worker_shutdown, :table, :schedule, ending: %{}, downs: %{}]
+  # How many milliseconds a caller waits for its turn before it is asked whether it is a worker in
+  # its init, which must not have to.
+  @probe_after 5
+
+  defstruct [
+    :name,
+    :worker_module,
+    :worker_shutdown,
+    :table,
+    :schedule,
+    # Ids being stopped: `{worker, monitor, timer}`.
+    ending: %{},
+    # The ids of those monitors.
+    downs: %{},
+    # Callers who wait for their turn, as `{id, from}`.
+    unprobed: []
+  ]
 
   @doc "Tells the server how a start ended."
   @spec started(pid, pid, GenRegistry.Types.id(), Starter.outcome()) :: :ok
@@ -104,6 +120,23 @@ defmodule GenRegistry.Server do
   def handle_info({:time_is_over, id, monitor}, state) do
     with %{^id => {pid, ^monitor, _}} <- state.ending, do: Process.exit(pid, :kill)
     {:noreply, state}
+  end
+
+  # In a process of its own: callers may take their time to say what they are.
+  def handle_info(:probe, state) do
+    {_idle, busy} = Schedule.starters(state.schedule)
+    %{table: table, unprobed: unprobed} = state
+    server = self()
+
+    spawn(fn ->
+      for {id, {caller, _} = from} <- Enum.reverse(unprobed),
+          node(caller) == node(),
+          {:ok, starter} <- [initialising(caller, busy, table)] do
+        send(server, {:nested, id, from, starter})
+      end
+    end)
+
+    {:noreply, %{state | unprobed: []}}
   end
 
   def handle_info({:nested, id, from, starter}, state) do
@@ -200,21 +233,10 @@ defmodule GenRegistry.Server do
     state
   end
 
-  # The answer may take time, or be none, if the caller is busy: not to be waited for here.
-  defp act(state, {:probe, id, {caller, _} = from}) do
-    {_idle, busy} = Schedule.starters(state.schedule)
-    table = state.table
-    server = self()
-
-    if node(caller) == node() do
-      spawn(fn ->
-        with {:ok, starter} <- initialising(caller, busy, table) do
-          send(server, {:nested, id, from, starter})
-        end
-      end)
-    end
-
-    state
+  # Most who wait have their turn before this is due, and need no probe.
+  defp act(state, {:probe, id, from}) do
+    if state.unprobed == [], do: Process.send_after(self(), :probe, @probe_after)
+    update_in(state.unprobed, &[{id, from} | &1])
   end
 
   # The busy starter in whose worker's init, or in whose `start_link`, this process runs.

@@ -6,7 +6,7 @@
 use std::ffi::{CStr, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use registry_table::Key;
+use registry_table::Id;
 use rustler::sys::{
     ERL_NIF_DIRTY_JOB_CPU_BOUND, ErlNifEnv, ErlNifTerm, enif_make_badarg, enif_raise_exception,
     enif_schedule_nif,
@@ -99,13 +99,13 @@ pub unsafe fn run<const ARITY: usize>(
     }
 }
 
-/// Runs `f` with the key of the id `term`.
+/// Runs `f` with the id that `term` is.
 #[inline]
-pub fn with_key<'a, R>(
+pub fn with_id<'a, R>(
     term: Term<'a>,
     limit: usize,
-    f: impl FnOnce(&Key<'_, Term<'a>>) -> R,
+    f: impl FnOnce(&Id<'_, Term<'a>>) -> R,
 ) -> Result<R, Failed> {
     let mut words = Words::new();
-    Ok(f(&Key::new(to_id(term, &mut words, limit)?)))
+    Ok(f(&to_id(term, &mut words, limit)?))
 }

@@ -12,7 +12,7 @@ use registry_table::{Conflict, Cursor, Table, Worker};
 use rustler::{Encoder, Env, Error, LocalPid, NifResult, ResourceArc, Term};
 
 use crate::copied::Copied;
-use crate::hot::{Failed, with_key};
+use crate::hot::{Failed, with_id};
 use crate::registry::{NAMES, Registered, Registry, is_alive};
 use crate::words::{pid_from_local, pid_from_term, pid_to_term, term_word, to_term};
 
@@ -64,8 +64,8 @@ fn with_table<R>(name: Term<'_>, read: impl FnOnce(&Table<Copied>, &Guard) -> R)
 }
 
 fn lookup<'a>(env: Env<'a>, [name, id]: [Term<'a>; 2], limit: usize) -> Result<Term<'a>, Failed> {
-    with_key(id, limit, |key| {
-        match with_table(name, |table, guard| table.get(key, guard)) {
+    with_id(id, limit, |id| {
+        match with_table(name, |table, guard| table.get(id, guard)) {
             Some(Some(pid)) => pid_to_term(env, pid),
             Some(None) => atoms::not_found().to_term(env),
             None => atoms::not_running().to_term(env),
@@ -79,8 +79,8 @@ fn lookup_alive<'a>(
     [name, id]: [Term<'a>; 2],
     limit: usize,
 ) -> Result<Term<'a>, Failed> {
-    with_key(id, limit, |key| {
-        match with_table(name, |table, guard| table.get(key, guard)) {
+    with_id(id, limit, |id| {
+        match with_table(name, |table, guard| table.get(id, guard)) {
             Some(Some(pid)) if is_alive(env, pid) => pid_to_term(env, pid),
             Some(_) => atoms::not_found().to_term(env),
             None => atoms::not_running().to_term(env),
@@ -102,8 +102,8 @@ fn register<'a>(
         pid,
         parent: pid_from_term(parent),
     };
-    with_key(id, limit, |key| {
-        match registry::register(env, &registry, key, worker) {
+    with_id(id, limit, |id| {
+        match registry::register(env, &registry, id, worker) {
             Registered::Done => atoms::ok().to_term(env),
             Registered::Dead => atoms::dead().to_term(env),
             Registered::Refused(Conflict::Closed) => atoms::closed().to_term(env),
@@ -120,7 +120,7 @@ fn retire<'a>(env: Env<'a>, [handle, id]: [Term<'a>; 2], limit: usize) -> Result
     let Ok(registry) = handle.decode::<ResourceArc<Registry>>() else {
         return Err(Failed::BadArg);
     };
-    with_key(id, limit, |key| match registry.retire(key) {
+    with_id(id, limit, |id| match registry.retire(id) {
         Some(worker) => worker_to_term(env, worker),
         None => atoms::not_found().to_term(env),
     })

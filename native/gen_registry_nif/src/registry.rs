@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use registry_table::{Conflict, Key, Names, Pid, Published, Table, Worker};
+use registry_table::{Conflict, Id, Names, Pid, Published, Table, Worker};
 use rustler::{Env, LocalPid, Monitor, Resource, ResourceArc, Term};
 
 use crate::copied::Copied;
@@ -102,8 +102,8 @@ impl Registry {
     }
 
     /// Takes an id out of sight.
-    pub fn retire(&self, key: &Key<'_, Term<'_>>) -> Option<Worker> {
-        self.table.retire(key)
+    pub fn retire(&self, id: &Id<'_, Term<'_>>) -> Option<Worker> {
+        self.table.retire(id)
     }
 }
 
@@ -121,11 +121,11 @@ pub enum Registered {
 pub fn register(
     env: Env<'_>,
     registry: &ResourceArc<Registry>,
-    key: &Key<'_, Term<'_>>,
+    id: &Id<'_, Term<'_>>,
     worker: Worker,
 ) -> Registered {
     let refused = loop {
-        match registry.table.insert(key, worker) {
+        match registry.table.insert(id, worker) {
             Ok(()) => break None,
             // A dead one whose last news is late: it is as good as come.
             Err(Conflict::IdTaken(pid)) if !is_alive(env, pid) => {

@@ -3,10 +3,6 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::num::NonZeroU64;
 
-use foldhash::SharedSeed;
-use foldhash::quality::SeedableRandomState;
-use once_cell::sync::Lazy;
-
 /// A process, as one word that is not zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Pid(NonZeroU64);
@@ -78,47 +74,59 @@ pub enum Stored<'a, O> {
     Opaque(&'a O),
 }
 
-/// An [`Id`] with its hash.
-#[derive(Clone, Copy, Debug)]
-pub struct Key<'a, P> {
-    pub(crate) id: Id<'a, P>,
-    pub(crate) hash: u64,
+/// What the hashes of a table depend on besides the ids.
+///
+/// Ids come from users, who must not be able to choose ids whose hashes collide: so it is made of
+/// what the operating system's randomness gave this process, anew for each table. A hash is a
+/// folded multiplication for each two words, as in foldhash and wyhash; those crates' hashers cost
+/// three times as much here, for state that words of a known number do not need.
+#[derive(Clone, Copy)]
+pub(crate) struct Seed {
+    start: u64,
+    factor: u64,
 }
 
-impl<'a, P> Key<'a, P> {
-    /// Hashes `id`.
+impl Seed {
+    pub(crate) fn random() -> Self {
+        let random = || RandomState::new().build_hasher().finish();
+        Self {
+            start: random(),
+            // Not one of the few factors that mix badly: neither low nor high half are zeros.
+            factor: random() | 1 << 63 | 1 << 31 | 1,
+        }
+    }
+
     #[inline]
-    pub fn new(id: Id<'a, P>) -> Self {
-        let hash = match &id {
-            Id::Word(word) => hash_word(word.get()),
-            Id::Words { shape, words } => hash_words(*shape, words),
-            Id::Opaque { hash, .. } => hash_word(*hash),
-        };
-        Self { id, hash }
+    pub(crate) fn hash<P>(self, id: &Id<'_, P>) -> u64 {
+        match id {
+            Id::Word(word) => self.hash_word(word.get()),
+            Id::Words { shape, words } => self.hash_words(*shape, words),
+            Id::Opaque { hash, .. } => self.hash_word(*hash),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn hash_word(self, word: u64) -> u64 {
+        fold(self.start ^ word, self.factor)
+    }
+
+    #[inline]
+    fn hash_words(self, shape: u8, words: &[u64]) -> u64 {
+        let (pairs, rest) = words.as_chunks::<2>();
+        let mut hash = self.start.rotate_left(u32::from(shape));
+        for [first, second] in pairs {
+            hash = fold(hash ^ first, self.factor ^ second);
+        }
+        match rest {
+            [last] => fold(hash ^ last, self.factor),
+            _ if pairs.is_empty() => fold(hash, self.factor),
+            _ => hash,
+        }
     }
 }
 
-/// Ids come from users, who must not be able to choose ids whose hashes collide: the hash is keyed
-/// with what the operating system's randomness gave this process.
-static HASHER: Lazy<SeedableRandomState> = Lazy::new(|| {
-    let random = || RandomState::new().build_hasher().finish();
-    let shared = Box::leak(Box::new(SharedSeed::from_u64(random())));
-    SeedableRandomState::with_seed(random(), shared)
-});
-
 #[inline]
-pub(crate) fn hash_word(word: u64) -> u64 {
-    let mut hasher = HASHER.build_hasher();
-    hasher.write_u64(word);
-    hasher.finish()
-}
-
-#[inline]
-fn hash_words(shape: u8, words: &[u64]) -> u64 {
-    let mut hasher = HASHER.build_hasher();
-    hasher.write_u8(shape);
-    for &word in words {
-        hasher.write_u64(word);
-    }
-    hasher.finish()
+fn fold(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    product as u64 ^ (product >> 64) as u64
 }

@@ -26,7 +26,7 @@ mod published;
 mod segment;
 mod table;
 
-pub use id::{Id, Key, Opaque, Pid, Stored};
+pub use id::{Id, Opaque, Pid, Stored};
 pub use names::Names;
 pub use published::Published;
 pub use table::{Conflict, Cursor, Table, Worker};

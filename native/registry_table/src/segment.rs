@@ -16,7 +16,7 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use crate::id::{Pid, hash_word};
+use crate::id::{Pid, Seed};
 
 /// How many of a hash's top bits choose the shard.
 pub(crate) const SHARD_BITS: u32 = 10;
@@ -55,6 +55,7 @@ pub(crate) struct Segment<const STRIDE: usize> {
     lines: Box<[Line]>,
     /// Log2 of the number of slots.
     bits: u32,
+    seed: Seed,
     /// Slots whose tag is not zero. Written under the shard's lock.
     /// Invariant: leaves free slots, so that every search ends.
     used: AtomicUsize,
@@ -64,9 +65,9 @@ pub(crate) struct Segment<const STRIDE: usize> {
 
 /// A slot's words: `[tag, pid, id words]`.
 #[derive(Clone, Copy)]
-pub(crate) struct Slot<'s>(&'s [AtomicU64]);
+pub(crate) struct Slot<'s, const STRIDE: usize>(&'s [AtomicU64; STRIDE]);
 
-impl<'s> Slot<'s> {
+impl<'s, const STRIDE: usize> Slot<'s, STRIDE> {
     #[inline]
     pub(crate) fn tag(self) -> u64 {
         // Acquire: the id words and the first pid were stored before it.
@@ -89,7 +90,7 @@ impl<'s> Slot<'s> {
 
 impl<const STRIDE: usize> Segment<STRIDE> {
     /// An empty segment that can take `live` entries.
-    pub(crate) fn with_room_for(live: usize) -> Self {
+    pub(crate) fn with_room_for(live: usize, seed: Seed) -> Self {
         // At most three quarters full, and half that after a rebuild, so that rebuilds are rare.
         let slots = (live * 8 / 3).next_power_of_two().max(LINE);
         Self {
@@ -97,6 +98,7 @@ impl<const STRIDE: usize> Segment<STRIDE> {
                 .take(slots * STRIDE / LINE)
                 .collect(),
             bits: slots.trailing_zeros(),
+            seed,
             used: AtomicUsize::new(0),
             live: AtomicUsize::new(0),
         }
@@ -112,9 +114,11 @@ impl<const STRIDE: usize> Segment<STRIDE> {
     }
 
     #[inline]
-    pub(crate) fn slot(&self, index: usize) -> Slot<'_> {
-        let word = (index & (self.slots() - 1)) * STRIDE;
-        Slot(&self.lines[word / LINE].0[word % LINE..][..STRIDE])
+    pub(crate) fn slot(&self, index: usize) -> Slot<'_, STRIDE> {
+        let index = index & (self.slots() - 1);
+        let per_line = LINE / STRIDE;
+        let (slots, _) = self.lines[index / per_line].0.as_chunks();
+        Slot(&slots[index % per_line])
     }
 
     #[inline]
@@ -128,8 +132,8 @@ impl<const STRIDE: usize> Segment<STRIDE> {
         &self,
         hash: u64,
         tag: u64,
-        same: impl Fn(Slot<'_>) -> bool,
-    ) -> Result<Slot<'_>, Slot<'_>> {
+        same: impl Fn(Slot<'_, STRIDE>) -> bool,
+    ) -> Result<Slot<'_, STRIDE>, Slot<'_, STRIDE>> {
         let mut index = self.home(hash);
         loop {
             let slot = self.slot(index);
@@ -142,7 +146,7 @@ impl<const STRIDE: usize> Segment<STRIDE> {
     }
 
     /// The slot that holds `pid`, whose id has this hash.
-    pub(crate) fn find_pid(&self, hash: u64, pid: Pid) -> Option<Slot<'_>> {
+    pub(crate) fn find_pid(&self, hash: u64, pid: Pid) -> Option<Slot<'_, STRIDE>> {
         let home = self.home(hash);
         (home..home + self.slots())
             .map(|index| self.slot(index))
@@ -161,7 +165,7 @@ impl<const STRIDE: usize> Segment<STRIDE> {
     }
 
     /// Takes a free slot. Under the shard's lock, and only if there is room.
-    pub(crate) fn fill(&self, slot: Slot<'_>, tag: u64, words: &[u64], pid: Pid) {
+    pub(crate) fn fill(&self, slot: Slot<'_, STRIDE>, tag: u64, words: &[u64], pid: Pid) {
         for (place, &word) in slot.0[2..].iter().zip(words) {
             // Relaxed, here and for the pid: the tag is what publishes them.
             place.store(word, Ordering::Relaxed);
@@ -174,7 +178,7 @@ impl<const STRIDE: usize> Segment<STRIDE> {
     }
 
     /// Puts a pid into a slot that has none, or takes it out. Under the shard's lock.
-    pub(crate) fn set_pid(&self, slot: Slot<'_>, pid: Option<Pid>) {
+    pub(crate) fn set_pid(&self, slot: Slot<'_, STRIDE>, pid: Option<Pid>) {
         // Release: see `Slot::pid`.
         slot.0[1].store(pid.map_or(0, Pid::word), Ordering::Release);
         match pid {
@@ -185,12 +189,12 @@ impl<const STRIDE: usize> Segment<STRIDE> {
 
     /// The entries of this segment in a new one with room for `more`. Under the shard's lock.
     pub(crate) fn rebuilt(&self, more: usize) -> Self {
-        let new = Self::with_room_for(self.live() + more);
+        let new = Self::with_room_for(self.live() + more, self.seed);
         for slot in self.all() {
             let (tag, Some(pid)) = (slot.tag(), slot.pid()) else {
                 continue;
             };
-            let Err(free) = new.find(Self::hash(tag), tag, |_| false) else {
+            let Err(free) = new.find(self.hash(tag), tag, |_| false) else {
                 unreachable!("nothing is the same as anything")
             };
             let mut words = [0; LINE];
@@ -204,14 +208,14 @@ impl<const STRIDE: usize> Segment<STRIDE> {
         new
     }
 
-    pub(crate) fn all(&self) -> impl Iterator<Item = Slot<'_>> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = Slot<'_, STRIDE>> {
         (0..self.slots()).map(|index| self.slot(index))
     }
 
     /// As much of a slot's hash as the table goes by.
-    fn hash(tag: u64) -> u64 {
+    fn hash(&self, tag: u64) -> u64 {
         if STRIDE == 2 {
-            hash_word(tag)
+            self.seed.hash_word(tag)
         } else {
             tag & !TAG_BITS
         }
@@ -223,7 +227,7 @@ impl<const STRIDE: usize> Segment<STRIDE> {
         &self,
         from: u64,
         limit: usize,
-        mut visit: impl FnMut(Slot<'_>, Pid),
+        mut visit: impl FnMut(Slot<'_, STRIDE>, Pid),
     ) -> Option<u64> {
         let first = self.home(from);
         let end = (first + limit).min(self.slots());
@@ -241,7 +245,7 @@ impl<const STRIDE: usize> Segment<STRIDE> {
                 }
                 continue;
             }
-            let hash = Self::hash(tag);
+            let hash = self.hash(tag);
             if hash >= from
                 && next.is_none_or(|next| hash < next)
                 && let Some(pid) = slot.pid()

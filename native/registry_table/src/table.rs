@@ -8,7 +8,7 @@ use dashmap::{DashMap, Entry};
 use foldhash::fast::FixedState;
 use parking_lot::Mutex;
 
-use crate::id::{Id, Key, Opaque, Pid, Stored};
+use crate::id::{Id, Opaque, Pid, Seed, Stored};
 use crate::segment::{SHARD_BITS, Segment, Slot, is_boxed, shape, tag};
 
 const SHARDS: usize = 1 << SHARD_BITS;
@@ -28,6 +28,7 @@ pub struct Table<O: Opaque> {
     /// What is known of each process, whether lookups see it or not. DashMap serves here because
     /// only writers come this way: readers would pay for its locks.
     pids: DashMap<u64, Record, FixedState>,
+    seed: Seed,
     count: Apart<AtomicUsize>,
     processes: Apart<AtomicUsize>,
     closed: AtomicBool,
@@ -147,7 +148,7 @@ impl<O: Opaque> Boxed<O> {
     /// The slot is of a segment of this table, loaded from its shard under a guard that lives for
     /// `'g`, or under the shard's lock.
     #[inline]
-    unsafe fn of<'g>(slot: Slot<'_>) -> &'g Self {
+    unsafe fn of<'g, const STRIDE: usize>(slot: Slot<'_, STRIDE>) -> &'g Self {
         let pointer = slot.words().next().unwrap_or(0) as *const Self;
         // SAFETY: the tag is stored after the pointer, which `keep` made. It is freed by
         // `Shard::replace` only through the epoch, so not while the guard lives, or under the lock.
@@ -158,24 +159,24 @@ impl<O: Opaque> Boxed<O> {
 /// Runs one piece of code with the segment, the tag, the comparison and the words of an id,
 /// whichever class the id is of.
 macro_rules! by_class {
-    ($shard:expr, $key:expr, |$cell:ident, $place:ident, $tag:ident, $same:ident| $body:expr) => {{
-        let (shard, key) = ($shard, $key);
-        match &key.id {
+    ($shard:expr, $hash:expr, $id:expr, |$cell:ident, $place:ident, $tag:ident, $same:ident| $body:expr) => {{
+        let (shard, hash): (&Shard, u64) = ($shard, $hash);
+        match $id {
             Id::Word(word) => {
                 let ($cell, $place, $tag) = (&shard.narrow, Place::Narrow, word.get());
-                let $same = |_: Slot<'_>| true;
+                let $same = |_: Slot<'_, 2>| true;
                 $body
             }
             Id::Words { shape, words } if words.len() <= MIDDLE => {
                 let ($cell, $place) = (&shard.middle, Place::Middle);
-                let $tag = tag(key.hash, *shape, false);
-                let $same = |slot: Slot<'_>| same_words::<MIDDLE>(slot, words);
+                let $tag = tag(hash, *shape, false);
+                let $same = |slot: Slot<'_, 4>| same_words(slot, words);
                 $body
             }
             Id::Words { shape, words } if words.len() <= WIDE => {
                 let ($cell, $place) = (&shard.wide, Place::Wide);
-                let $tag = tag(key.hash, *shape, false);
-                let $same = |slot: Slot<'_>| same_words::<WIDE>(slot, words);
+                let $tag = tag(hash, *shape, false);
+                let $same = |slot: Slot<'_, 8>| same_words(slot, words);
                 $body
             }
             id @ (Id::Words { .. } | Id::Opaque { .. }) => {
@@ -185,73 +186,81 @@ macro_rules! by_class {
                 } else {
                     0
                 };
-                let $tag = tag(key.hash, shape, true);
+                let $tag = tag(hash, shape, true);
                 // SAFETY: searches run under a guard that outlives them, and this tag is boxed.
-                let $same = |slot: Slot<'_>| unsafe { Boxed::<O>::of(slot) }.is(id);
+                let $same = |slot: Slot<'_, 4>| unsafe { Boxed::<O>::of(slot) }.is(id);
                 $body
             }
         }
     }};
 }
 
-/// Whether a slot of `WIDTH` id words holds `words` and then zeros.
+/// Whether a slot's id words are `words` and then zeros.
 #[inline]
-fn same_words<const WIDTH: usize>(slot: Slot<'_>, words: &[u64]) -> bool {
-    let mut wanted = [0; WIDTH];
-    wanted[..words.len()].copy_from_slice(words);
-    slot.words().eq(wanted)
+fn same_words<const STRIDE: usize>(slot: Slot<'_, STRIDE>, words: &[u64]) -> bool {
+    let word = |index| words.get(index).copied().unwrap_or(0);
+    // All of them, without a branch between: they are on one cache line.
+    let differences = slot
+        .words()
+        .enumerate()
+        .map(|(index, there)| there ^ word(index));
+    differences.fold(0, |all, difference| all | difference) == 0
 }
 
 impl<O: Opaque> Table<O> {
     /// An empty table.
     pub fn new() -> Self {
+        let seed = Seed::random();
         Self {
+            seed,
             shards: std::iter::repeat_with(Shard::new).take(SHARDS).collect(),
             pids: DashMap::with_hasher_and_shard_amount(FixedState::default(), PID_SHARDS),
             count: Apart(AtomicUsize::new(0)),
             processes: Apart(AtomicUsize::new(0)),
             closed: AtomicBool::new(false),
-            random: AtomicU64::new(crate::id::hash_word(1)),
+            random: AtomicU64::new(seed.hash_word(1)),
             opaque: PhantomData,
         }
     }
 
     /// The process of an id.
     #[inline]
-    pub fn get(&self, key: &Key<'_, O::Probe<'_>>, guard: &Guard) -> Option<Pid> {
-        by_class!(self.shard(key.hash), key, |cell, _place, tag, same| {
-            load(cell, guard)?.find(key.hash, tag, same).ok()?.pid()
+    pub fn get(&self, id: &Id<'_, O::Probe<'_>>, guard: &Guard) -> Option<Pid> {
+        let hash = self.seed.hash(id);
+        by_class!(self.shard(hash), hash, id, |cell, _place, tag, same| {
+            load(cell, guard)?.find(hash, tag, same).ok()?.pid()
         })
     }
 
     /// Enters `worker` for an id that has none.
-    pub fn insert(&self, key: &Key<'_, O::Probe<'_>>, worker: Worker) -> Result<(), Conflict> {
+    pub fn insert(&self, id: &Id<'_, O::Probe<'_>>, worker: Worker) -> Result<(), Conflict> {
         let guard = &crossbeam_epoch::pin();
-        let shard = self.shard(key.hash);
+        let hash = self.seed.hash(id);
+        let shard = self.shard(hash);
         let writer = shard.writer.lock();
         // Relaxed: an insertion that races with `close` may land on either side of it.
         if self.is_closed() {
             self.track(worker);
             return Err(Conflict::Closed);
         }
-        let rebuilt = by_class!(shard, key, |cell, place, tag, same| {
+        let rebuilt = by_class!(shard, hash, id, |cell, place, tag, same| {
             let old = load(cell, guard);
-            if let Some(pid) = old.and_then(|old| old.find(key.hash, tag, same).ok()?.pid()) {
+            if let Some(pid) = old.and_then(|old| old.find(hash, tag, same).ok()?.pid()) {
                 return Err(Conflict::IdTaken(pid));
             }
             // Known by pid before it is seen by id, so that whoever removes it finds both.
-            self.record(worker, key.hash, place)?;
+            self.record(worker, hash, place)?;
             let rebuilt = match old {
                 Some(old) if old.has_room() => None,
                 Some(old) => Some(old.rebuilt(1)),
-                None => Some(Segment::with_room_for(1)),
+                None => Some(Segment::with_room_for(1, self.seed)),
             };
             let segment = rebuilt.as_ref().or(old).unwrap_or_else(|| unreachable!());
-            match segment.find(key.hash, tag, same) {
+            match segment.find(hash, tag, same) {
                 Ok(slot) => segment.set_pid(slot, Some(worker.pid)),
                 Err(free) => {
                     let pointer;
-                    let words = match &key.id {
+                    let words = match id {
                         Id::Word(_) => &[],
                         Id::Words { words, .. } if words.len() <= WIDE => *words,
                         id @ (Id::Words { .. } | Id::Opaque { .. }) => {
@@ -292,8 +301,8 @@ impl<O: Opaque> Table<O> {
     }
 
     /// Takes the entry of an id out of sight. Its process stays known until it is removed.
-    pub fn retire(&self, key: &Key<'_, O::Probe<'_>>) -> Option<Worker> {
-        let pid = self.get(key, &crossbeam_epoch::pin())?;
+    pub fn retire(&self, id: &Id<'_, O::Probe<'_>>) -> Option<Worker> {
+        let pid = self.get(id, &crossbeam_epoch::pin())?;
         let record = *self.pids.get(&pid.word())?;
         if !self.hide(pid, record) {
             return None;
@@ -529,7 +538,10 @@ fn scan<const STRIDE: usize, O: Opaque>(
 }
 
 /// Runs `f` with the id in a slot that has one, loaded under a guard that outlives the call.
-fn with_stored<O: Opaque, R>(slot: Slot<'_>, f: impl FnOnce(Stored<'_, O>) -> R) -> R {
+fn with_stored<const STRIDE: usize, O: Opaque, R>(
+    slot: Slot<'_, STRIDE>,
+    f: impl FnOnce(Stored<'_, O>) -> R,
+) -> R {
     let tag = slot.tag();
     let mut words = [0; WIDE];
     let mut width = 0;
@@ -628,7 +640,7 @@ fn replace<const STRIDE: usize, O: Opaque>(
 /// Nobody reads them any more, and no other segment has them.
 unsafe fn free_boxes<const STRIDE: usize, O: Opaque>(
     segment: &Segment<STRIDE>,
-    which: impl Fn(Slot<'_>) -> bool,
+    which: impl Fn(Slot<'_, STRIDE>) -> bool,
 ) {
     if STRIDE != MIDDLE + 2 {
         return;
