@@ -124,10 +124,17 @@ defmodule GenRegistry.Shutdown do
   defp await_down(monitors, _deadline) when monitors == %{}, do: true
 
   defp await_down(monitors, deadline) do
-    receive do
-      {:DOWN, monitor, _, _, _} -> await_down(Map.delete(monitors, monitor), deadline)
-    after
-      left(deadline) -> false
+    # Not `after left`, which would go on past the deadline for as long as there is news.
+    case left(deadline) do
+      0 ->
+        false
+
+      left ->
+        receive do
+          {:DOWN, monitor, _, _, _} -> await_down(Map.delete(monitors, monitor), deadline)
+        after
+          left -> false
+        end
     end
   end
 

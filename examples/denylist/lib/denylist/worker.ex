@@ -1,0 +1,54 @@
+defmodule Denylist.Worker do
+  @moduledoc """
+  The process of one phone number, which loads, keeps and saves its rules.
+
+  `GenRegistry` starts it at the first call to the number, with
+  `start_link(number)`, and sees to it that there is only one.
+  """
+
+  use GenServer
+
+  alias Denylist.{Rules, Store}
+
+  @doc "Starts the process of a number."
+  @spec start_link(Rules.phone_number()) :: GenServer.on_start()
+  def start_link(number), do: GenServer.start_link(__MODULE__, number)
+
+  @doc "Whether the number takes calls from the sender."
+  @spec allow?(pid, Rules.phone_number()) :: boolean
+  def allow?(worker, sender), do: GenServer.call(worker, {:allow?, sender})
+
+  @doc "Adds a rule."
+  @spec deny(pid, Rules.rule()) :: :ok
+  def deny(worker, rule), do: GenServer.call(worker, {:deny, rule})
+
+  @doc "Takes a rule back."
+  @spec allow(pid, Rules.rule()) :: :ok
+  def allow(worker, rule), do: GenServer.call(worker, {:allow, rule})
+
+  @impl true
+  def init(number) do
+    # So that terminate/2 runs when the registry shuts the process down.
+    Process.flag(:trap_exit, true)
+    stored = Store.load(number)
+    {:ok, %{number: number, rules: stored, stored: stored}}
+  end
+
+  @impl true
+  def handle_call({:allow?, sender}, _from, state) do
+    {:reply, Rules.allow?(state.rules, sender), state}
+  end
+
+  def handle_call({:deny, rule}, _from, state) do
+    {:reply, :ok, %{state | rules: Rules.deny(state.rules, rule)}}
+  end
+
+  def handle_call({:allow, rule}, _from, state) do
+    {:reply, :ok, %{state | rules: Rules.allow(state.rules, rule)}}
+  end
+
+  @impl true
+  def terminate(_reason, state) do
+    if state.rules != state.stored, do: Store.save(state.number, state.rules)
+  end
+end
