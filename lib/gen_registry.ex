@@ -341,7 +341,7 @@ defmodule GenRegistry do
     catch
       :exit, {:timeout, _} = reason ->
         # So that nothing is started any more for a caller who does not wait.
-        GenServer.cast(registry, {:gave_up, id, self()})
+        Server.gave_up(registry, id)
         :erlang.raise(:exit, reason, __STACKTRACE__)
     end
   end

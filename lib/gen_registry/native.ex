@@ -34,6 +34,9 @@ defmodule GenRegistry.Native do
           {[{term, pid}], non_neg_integer | :done} | :not_running
   def scan(_name, _cursor), do: not_loaded()
 
+  @spec owner(atom) :: pid | nil
+  def owner(_name), do: not_loaded()
+
   @spec processes(atom) :: [{pid, parent}]
   def processes(_name), do: not_loaded()
 

@@ -35,6 +35,15 @@ defmodule GenRegistry.Server do
     :ok
   end
 
+  @doc "Tells the server that the calling process does not wait for this id any more."
+  @spec gave_up(GenRegistry.server(), GenRegistry.Types.id()) :: :ok
+  def gave_up(registry, id) do
+    # Not to a local name: a process that stands in for the registry there knows calls only.
+    server = if is_atom(registry), do: Table.owner(registry), else: registry
+    if server, do: send(server, {:gave_up, id, self()})
+    :ok
+  end
+
   @impl true
   def init({name, worker_module, opts}) do
     Process.flag(:trap_exit, true)
@@ -96,10 +105,6 @@ defmodule GenRegistry.Server do
   end
 
   @impl true
-  def handle_cast({:gave_up, id, caller}, state) do
-    {:noreply, carry_out(state, Schedule.gave_up(state.schedule, id, caller))}
-  end
-
   def handle_cast(_message, state), do: {:noreply, state}
 
   @impl true
@@ -141,6 +146,10 @@ defmodule GenRegistry.Server do
 
   def handle_info({:nested, id, from, starter}, state) do
     {:noreply, carry_out(state, Schedule.nested(state.schedule, id, from, starter))}
+  end
+
+  def handle_info({:gave_up, id, caller}, state) do
+    {:noreply, carry_out(state, Schedule.gave_up(state.schedule, id, caller))}
   end
 
   def handle_info({:cleared, id}, state) do

@@ -58,6 +58,10 @@ defmodule GenRegistry.Table do
   @spec processes(GenRegistry.name()) :: [{pid, parent}]
   def processes(name), do: Native.processes(name)
 
+  @doc "The process that opened the table of this name, whoever has the name itself by now."
+  @spec owner(GenRegistry.name()) :: pid | nil
+  def owner(name), do: Native.owner(name)
+
   @doc "Opens the table of the calling process, which is registered under this name."
   @spec open(GenRegistry.name()) :: t
   def open(name), do: Native.open(name)

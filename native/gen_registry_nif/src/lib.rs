@@ -8,12 +8,12 @@ mod registry;
 mod words;
 
 use crossbeam_epoch::Guard;
-use registry_table::{Conflict, Cursor, Table, Worker};
+use registry_table::{Conflict, Cursor, Pid, Stored, Table, Worker};
 use rustler::{Encoder, Env, Error, LocalPid, NifResult, ResourceArc, Term};
 
 use crate::copied::Copied;
 use crate::hot::{Failed, with_id};
-use crate::registry::{NAMES, Registered, Registry, is_alive};
+use crate::registry::{NAMES, Registered, Registry, Slot, is_alive};
 use crate::words::{pid_from_local, pid_from_term, pid_to_term, term_word, to_term};
 
 rustler::init!("Elixir.GenRegistry.Native", load = load);
@@ -127,6 +127,10 @@ fn retire<'a>(env: Env<'a>, [handle, id]: [Term<'a>; 2], limit: usize) -> Result
 }
 hot::nif!(c"retire", 2, retire);
 
+fn entry_to_term<'a>(env: Env<'a>, id: Stored<'_, Copied>, pid: Pid) -> Term<'a> {
+    (to_term(env, id), pid_to_term(env, pid)).encode(env)
+}
+
 fn worker_to_term<'a>(env: Env<'a>, worker: Worker) -> Term<'a> {
     let parent = worker
         .parent
@@ -142,33 +146,41 @@ fn count<'a>(env: Env<'a>, name: Term<'a>) -> Term<'a> {
     }
 }
 
-#[rustler::nif]
-fn sample<'a>(env: Env<'a>, name: Term<'a>) -> Term<'a> {
+fn sample<'a>(env: Env<'a>, [name]: [Term<'a>; 1], limit: usize) -> Result<Term<'a>, Failed> {
     let sample = with_table(name, |table, _| {
-        table.sample(|id, pid| (to_term(env, id), pid_to_term(env, pid)).encode(env))
+        table.sample(|id, pid| match words::size(&id) <= limit {
+            true => Ok(entry_to_term(env, id, pid)),
+            false => Err(Failed::TooLarge),
+        })
     });
     match sample {
         Some(Some(entry)) => entry,
-        Some(None) => atoms::nil().to_term(env),
-        None => atoms::not_running().to_term(env),
+        Some(None) => Ok(atoms::nil().to_term(env)),
+        None => Ok(atoms::not_running().to_term(env)),
     }
 }
+hot::nif!(c"sample", 1, sample);
 
-#[rustler::nif]
-fn scan<'a>(env: Env<'a>, name: Term<'a>, cursor: u64) -> Term<'a> {
+fn scan<'a>(env: Env<'a>, [name, cursor]: [Term<'a>; 2], limit: usize) -> Result<Term<'a>, Failed> {
+    let cursor = cursor.decode().map_err(|_| Failed::BadArg)?;
     let mut entries = Term::list_new_empty(env);
+    let mut left = Some(limit);
     let next = with_table(name, |table, _| {
         table.scan(Cursor::from_bits(cursor), STEP, |id, pid| {
-            let entry = (to_term(env, id), pid_to_term(env, pid)).encode(env);
-            entries = entries.list_prepend(entry);
+            left = left.and_then(|left| left.checked_sub(words::size(&id)));
+            if left.is_some() {
+                entries = entries.list_prepend(entry_to_term(env, id, pid));
+            }
         })
     });
-    match next {
-        Some(Some(next)) => (entries, next.to_bits()).encode(env),
-        Some(None) => (entries, atoms::done()).encode(env),
-        None => atoms::not_running().to_term(env),
+    match (next, left) {
+        (_, None) => Err(Failed::TooLarge),
+        (Some(Some(next)), _) => Ok((entries, next.to_bits()).encode(env)),
+        (Some(None), _) => Ok((entries, atoms::done()).encode(env)),
+        (None, _) => Ok(atoms::not_running().to_term(env)),
     }
 }
+hot::nif!(c"scan", 2, scan);
 
 #[rustler::nif]
 fn open<'a>(env: Env<'a>, name: Term<'a>) -> NifResult<Term<'a>> {
@@ -196,6 +208,12 @@ fn track(env: Env<'_>, registry: ResourceArc<Registry>, pid: LocalPid) -> bool {
 #[rustler::nif]
 fn known(registry: ResourceArc<Registry>, pid: LocalPid) -> bool {
     pid_from_local(pid).is_some_and(|pid| registry.knows(pid))
+}
+
+#[rustler::nif]
+fn owner<'a>(env: Env<'a>, name: Term<'a>) -> Term<'a> {
+    let owner = NAMES.get(term_word(name)).and_then(Slot::owner);
+    owner.map_or(atoms::nil().to_term(env), |pid| pid_to_term(env, pid))
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]

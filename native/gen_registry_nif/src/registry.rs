@@ -44,6 +44,11 @@ impl Resource for Registry {
 }
 
 impl Slot {
+    /// The process of the last registry of this name, while that or a process of it is alive.
+    pub fn owner(&self) -> Option<Pid> {
+        self.last.lock().as_ref().map(|last| last.owner)
+    }
+
     /// The processes of the last registry of this name that are still known.
     pub fn processes(&self) -> Vec<Worker> {
         let last = self.last.lock().clone();

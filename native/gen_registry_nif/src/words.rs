@@ -5,9 +5,11 @@
 //! external references, external pids and ports, funs, bitstrings that are not binaries, integers
 //! of more than 64 bits, and what is nested more than [`DEPTH`] deep.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::num::NonZeroU64;
 
-use registry_table::{Id, Pid, Stored};
+use once_cell::sync::{Lazy, OnceCell};
+use registry_table::{Id, Opaque, Pid, Stored};
 use rustler::sys::*;
 use rustler::{Binary, Encoder, Env, LocalPid, MapIterator, NewBinary, Term, TermType};
 use smallvec::SmallVec;
@@ -19,6 +21,10 @@ pub type Words = SmallVec<[u64; 16]>;
 
 /// The id's words take more room than the limit allows: too long for a normal scheduler.
 pub struct TooLarge;
+
+/// The VM's hash is the same in every VM but for its salt: this makes it as little foreseeable as
+/// the table's own.
+static SALT: Lazy<u64> = Lazy::new(|| u64::from(RandomState::new().build_hasher().finish() as u32));
 
 /// How deep nested terms are followed.
 const DEPTH: usize = 32;
@@ -166,7 +172,7 @@ fn compound<'w, 't: 'w>(
     if flattener.exact {
         return Ok(Id::Words { shape, words });
     }
-    let hash = term.hash_internal(0);
+    let hash = term.hash_internal(*SALT);
     Ok(Id::Opaque { hash, probe: term })
 }
 
@@ -265,6 +271,8 @@ impl Flattener<'_> {
                     self.words.extend([Header::Signed.word(0), number as u64]);
                 } else if let Ok(number) = term.decode::<u64>() {
                     self.words.extend([Header::Unsigned.word(0), number]);
+                } else if is_huge(term) {
+                    return self.opaque_of_unknown_size();
                 } else {
                     self.exact = false;
                 }
@@ -387,14 +395,43 @@ fn elements<'a>(tuple: Term<'a>) -> &'a [u64] {
     }
 }
 
+/// Whether an integer has more than 2040 bits. The VM compares such by their sizes first, so that
+/// takes no time.
+fn is_huge(integer: Term<'_>) -> bool {
+    static LIMITS: OnceCell<Option<[Copied; 2]>> = OnceCell::new();
+    let env = integer.get_env();
+    let limits = LIMITS.get_or_init(|| {
+        let limit = |sign| {
+            // The external format: a big integer of 255 bytes.
+            let mut external = [u8::MAX; 4 + 255];
+            external[..4].copy_from_slice(&[131, 110, 255, sign]);
+            env.binary_to_term(&external)
+                .map(|(term, _)| Copied::keep(term))
+        };
+        Some([limit(1)?, limit(0)?])
+    });
+    let Some([lowest, highest]) = limits else {
+        return true;
+    };
+    lowest.term(env) > integer || integer > highest.term(env)
+}
+
 fn zeros_are_identical(env: Env<'_>) -> bool {
-    use std::sync::OnceLock;
-    static IDENTICAL: OnceLock<bool> = OnceLock::new();
+    static IDENTICAL: OnceCell<bool> = OnceCell::new();
     // SAFETY: both terms are of `env`.
     *IDENTICAL.get_or_init(|| unsafe {
         let zero = |sign: f64| enif_make_double(env.as_c_arg(), 0.0_f64.copysign(sign));
         enif_is_identical(zero(1.0), zero(-1.0)) != 0
     })
+}
+
+/// About how many words [`to_term`] has to handle.
+pub fn size(stored: &Stored<'_, Copied>) -> usize {
+    match stored {
+        Stored::Word(_) => 1,
+        Stored::Words { words, .. } => words.len(),
+        Stored::Opaque(_) => 32,
+    }
 }
 
 /// The term that was kept.
