@@ -388,7 +388,7 @@ defmodule GenRegistry.BadStartsTest do
       %{name: name, starter: starter} = context
       monitor = Process.monitor(starter)
       assert GenRegistry.lookup_or_start(name, :bad, [fun]) == {:error, reason}
-      assert_received {:DOWN, ^monitor, _, _, _}
+      assert_receive {:DOWN, ^monitor, _, _, _}
 
       assert Process.alive?(context.elsewhere)
       assert GenRegistry.lookup(name, :elsewhere) == {:ok, context.elsewhere}
