@@ -107,7 +107,7 @@ defmodule Terms do
   def mutate(tuple) when is_tuple(tuple) and tuple != {} do
     case :rand.uniform(6) do
       1 -> Tuple.to_list(tuple)
-      2 -> Tuple.append(tuple, leaf())
+      2 -> :erlang.append_element(tuple, leaf())
       _ -> tuple |> Tuple.to_list() |> mutate_one() |> List.to_tuple()
     end
   end

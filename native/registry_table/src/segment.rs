@@ -230,7 +230,7 @@ impl<const STRIDE: usize> Segment<STRIDE> {
         mut visit: impl FnMut(Slot<'_, STRIDE>, Pid),
     ) -> Option<u64> {
         let first = self.home(from);
-        let end = (first + limit).min(self.slots());
+        let end = first.saturating_add(limit).min(self.slots());
         let next = (end < self.slots()).then(|| {
             let shard = from >> (u64::BITS - SHARD_BITS) << (u64::BITS - SHARD_BITS);
             shard | (end as u64) << (u64::BITS - SHARD_BITS - self.bits)

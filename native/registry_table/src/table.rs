@@ -100,7 +100,7 @@ struct Shard {
     wide: Atomic<Segment<8>>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 struct Record {
     parent: Option<Pid>,
     /// The upper half of the id's hash.
@@ -291,30 +291,28 @@ impl<O: Opaque> Table<O> {
     ///
     /// Answers whether it was known.
     pub fn remove(&self, pid: Pid) -> bool {
-        let Some((_, record)) = self.pids.remove(&pid.word()) else {
-            return false;
-        };
-        self.hide(pid, record);
-        // Release, with the Acquire in `processes`: whoever sees the last one gone sees all of it.
-        self.processes.0.fetch_sub(1, Ordering::Release);
-        true
+        let removed = self.hide(pid, None, || {
+            self.pids.remove(&pid.word());
+        });
+        if removed.is_some() {
+            // Release, with the Acquire in `is_drained`: whoever sees the last one gone sees all
+            // of it.
+            self.processes.0.fetch_sub(1, Ordering::Release);
+        }
+        removed.is_some()
     }
 
     /// Takes the entry of an id out of sight. Its process stays known until it is removed.
     pub fn retire(&self, id: &Id<'_, O::Probe<'_>>) -> Option<Worker> {
+        let hash = self.seed.hash(id);
         let pid = self.get(id, &crossbeam_epoch::pin())?;
-        let record = *self.pids.get(&pid.word())?;
-        if !self.hide(pid, record) {
-            return None;
-        }
-        // Only now: `remove` must find the entry gone, or make it so.
-        if let Some(mut record) = self.pids.get_mut(&pid.word()) {
-            record.place = Place::Hidden;
-        }
-        Some(Worker {
-            pid,
-            parent: record.parent,
-        })
+        let record = self.hide(pid, Some(upper_half(hash)), || {
+            if let Some(mut record) = self.pids.get_mut(&pid.word()) {
+                record.place = Place::Hidden;
+            }
+        })?;
+        let parent = record.parent;
+        (record.place != Place::Hidden).then_some(Worker { pid, parent })
     }
 
     /// Makes a process known that has no entry: it counts among [`Table::processes`] until it is
@@ -439,7 +437,7 @@ impl<O: Opaque> Table<O> {
             Entry::Occupied(_) => return Err(Conflict::PidTaken),
             Entry::Vacant(vacant) => vacant.insert(Record {
                 parent: worker.parent,
-                hash: (hash >> 32) as u32,
+                hash: upper_half(hash),
                 place,
             }),
         };
@@ -447,24 +445,37 @@ impl<O: Opaque> Table<O> {
         Ok(())
     }
 
-    /// Takes the entry that `record` tells of out of sight, if it still has this pid.
-    fn hide(&self, pid: Pid, record: Record) -> bool {
+    /// Takes a process's entry, if it has one, out of sight, and runs `note` before anyone else
+    /// comes to it. Answers what was known of the process; nothing happens if nothing was, or if
+    /// its id has another hash than the one wanted.
+    fn hide(&self, pid: Pid, wanted: Option<u32>, note: impl FnOnce()) -> Option<Record> {
         let guard = &crossbeam_epoch::pin();
-        let hash = u64::from(record.hash) << 32;
-        let shard = self.shard(hash);
-        let writer = shard.writer.lock();
-        let hidden = match record.place {
-            Place::Narrow => shard.hide::<_, O>(&shard.narrow, hash, pid, guard),
-            Place::Middle => shard.hide::<_, O>(&shard.middle, hash, pid, guard),
-            Place::Wide => shard.hide::<_, O>(&shard.wide, hash, pid, guard),
-            Place::Hidden => false,
-        };
-        if hidden {
-            shard.live.fetch_sub(1, Ordering::Relaxed);
-            self.count.0.fetch_sub(1, Ordering::Relaxed);
+        let look = || self.pids.get(&pid.word()).map(|record| *record);
+        loop {
+            let record = look()?;
+            if wanted.is_some_and(|hash| hash != record.hash) {
+                return None;
+            }
+            let hash = u64::from(record.hash) << 32;
+            let shard = self.shard(hash);
+            let _writer = shard.writer.lock();
+            // A record changes under its shard's lock only.
+            if look() != Some(record) {
+                continue;
+            }
+            let hidden = match record.place {
+                Place::Narrow => shard.hide::<_, O>(&shard.narrow, hash, pid, guard),
+                Place::Middle => shard.hide::<_, O>(&shard.middle, hash, pid, guard),
+                Place::Wide => shard.hide::<_, O>(&shard.wide, hash, pid, guard),
+                Place::Hidden => false,
+            };
+            if hidden {
+                shard.live.fetch_sub(1, Ordering::Relaxed);
+                self.count.0.fetch_sub(1, Ordering::Relaxed);
+            }
+            note();
+            return Some(record);
         }
-        drop(writer);
-        hidden
     }
 
     /// An entry of this segment if `nth` is one of its live ones, else counts `nth` on.
@@ -500,6 +511,10 @@ impl<O: Opaque> Table<O> {
         let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
         mixed ^ mixed >> 31
     }
+}
+
+fn upper_half(hash: u64) -> u32 {
+    (hash >> 32) as u32
 }
 
 /// A number below `bound` from a random word.
