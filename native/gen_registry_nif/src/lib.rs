@@ -7,8 +7,7 @@ mod hot;
 mod registry;
 mod words;
 
-use crossbeam_epoch::Guard;
-use registry_table::{Conflict, Cursor, Pid, Stored, Table, Worker};
+use registry_table::{Conflict, Cursor, Pid, Pinned, Stored, Table, Worker, pin};
 use rustler::{Encoder, Env, Error, LocalPid, NifResult, ResourceArc, Term};
 
 use crate::copied::Copied;
@@ -56,16 +55,16 @@ fn load(env: Env<'_>, _info: Term<'_>) -> bool {
 
 /// Runs `read` on the table of a running registry.
 #[inline]
-fn with_table<R>(name: Term<'_>, read: impl FnOnce(&Table<Copied>, &Guard) -> R) -> Option<R> {
+fn with_table<R>(name: Term<'_>, read: impl FnOnce(&Table<Copied>, &Pinned) -> R) -> Option<R> {
     // Only atoms were ever claimed, so whatever else comes as a name is not found.
     let slot = NAMES.get(term_word(name))?;
-    let guard = crossbeam_epoch::pin();
-    slot.table.get(&guard).map(|table| read(table, &guard))
+    let pinned = pin();
+    slot.table.get(&pinned).map(|table| read(table, &pinned))
 }
 
 fn lookup<'a>(env: Env<'a>, [name, id]: [Term<'a>; 2], limit: usize) -> Result<Term<'a>, Failed> {
     with_id(id, limit, |id| {
-        match with_table(name, |table, guard| table.get(id, guard)) {
+        match with_table(name, |table, pinned| table.get(id, pinned)) {
             Some(Some(pid)) => pid_to_term(env, pid),
             Some(None) => atoms::not_found().to_term(env),
             None => atoms::not_running().to_term(env),
@@ -80,7 +79,7 @@ fn lookup_alive<'a>(
     limit: usize,
 ) -> Result<Term<'a>, Failed> {
     with_id(id, limit, |id| {
-        match with_table(name, |table, guard| table.get(id, guard)) {
+        match with_table(name, |table, pinned| table.get(id, pinned)) {
             Some(Some(pid)) if is_alive(env, pid) => pid_to_term(env, pid),
             Some(_) => atoms::not_found().to_term(env),
             None => atoms::not_running().to_term(env),

@@ -35,9 +35,8 @@ pub trait Opaque: Send + Sync + 'static {
 
 /// An id to look up or to insert; `P` is the [`Opaque::Probe`] of the table.
 ///
-/// Ids of different variants or different shapes are different ids. Two `Words` of one shape are
-/// the same id when their words are, not counting zeros at the end: the shape, or the words
-/// themselves, must tell how many there are.
+/// Ids of different variants or different shapes are different ids. The words of one shape are
+/// either always of one number, or tell their own end: for zeros may be added to them.
 #[derive(Clone, Copy, Debug)]
 pub enum Id<'a, P> {
     /// One word, not zero: the form that takes the least room.
@@ -107,7 +106,7 @@ impl Seed {
 
     #[inline]
     pub(crate) fn hash_word(self, word: u64) -> u64 {
-        fold(self.start ^ word, self.factor)
+        finish(fold(self.start ^ word, self.factor))
     }
 
     #[inline]
@@ -117,12 +116,19 @@ impl Seed {
         for [first, second] in pairs {
             hash = fold(hash ^ first, self.factor ^ second);
         }
-        match rest {
+        finish(match rest {
             [last] => fold(hash ^ last, self.factor),
             _ if pairs.is_empty() => fold(hash, self.factor),
             _ => hash,
-        }
+        })
     }
+}
+
+/// Spreads what one folded multiplication leaves in rows: of ids that count up, one table in a
+/// hundred would else have clusters of dozens of slots.
+#[inline]
+fn finish(hash: u64) -> u64 {
+    hash.wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
 #[inline]

@@ -16,17 +16,19 @@
 //!
 //! # Locks
 //!
-//! [`Table::get`], [`Table::count`], [`Table::scan`] and [`Table::sample`] take no lock and write
-//! no memory that threads share. Writers lock one shard of 1024 for the time of one insert or
+//! [`Table::get`], [`Table::count`], [`Table::scan`] and [`Table::sample`] take no lock, and all but
+//! the last, which draws a random number, write no memory that threads share. Writers lock one shard of 1024 for the time of one insert or
 //! removal.
 
 mod id;
 mod names;
+mod pinned;
 mod published;
 mod segment;
 mod table;
 
 pub use id::{Id, Opaque, Pid, Stored};
 pub use names::Names;
+pub use pinned::{Pinned, pin};
 pub use published::Published;
 pub use table::{Conflict, Cursor, Table, Worker};

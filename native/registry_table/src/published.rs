@@ -5,6 +5,8 @@ use std::sync::atomic::Ordering;
 
 use crossbeam_epoch::{Atomic, Guard, Shared};
 
+use crate::Pinned;
+
 /// A place for an [`Arc`] that is read without touching its count.
 pub struct Published<T> {
     /// Invariant: null, or what `Arc::into_raw` gave for one count that belongs to this place.
@@ -12,13 +14,14 @@ pub struct Published<T> {
 }
 
 impl<T: Send + Sync + 'static> Published<T> {
-    /// The value that is published now. It stays valid while `guard` lives.
+    /// The value that is published now. It stays valid while `pinned` and the place live.
     #[inline]
-    pub fn get<'g>(&self, guard: &'g Guard) -> Option<&'g T> {
+    pub fn get<'p>(&'p self, pinned: &'p Pinned) -> Option<&'p T> {
         // Acquire: what was written before `set` is seen through the reference.
-        let current = self.current.load(Ordering::Acquire, guard);
+        let current = self.current.load(Ordering::Acquire, pinned.guard());
         // SAFETY: by the invariant this is null or points into an `Arc` with a count of its own.
-        // `release` gives that count up only once every guard that could have loaded it is gone.
+        // `release` gives that count up only once every guard that could have loaded it is gone, and `Drop` waits for
+        // the borrow of `self`.
         unsafe { current.as_ref() }
     }
 
@@ -100,22 +103,22 @@ mod tests {
         let first = Arc::new(1);
         place.set(Arc::clone(&first));
 
-        let guard = crossbeam_epoch::pin();
-        let seen = place.get(&guard);
+        let pinned = crate::pin();
+        let seen = place.get(&pinned);
         let second = Arc::new(2);
         place.set(Arc::clone(&second));
         place.retract(&first);
         assert_eq!(seen, Some(&1));
         assert_eq!(Arc::strong_count(&first), 2, "a reader may still look");
-        drop(guard);
+        drop(pinned);
 
         while Arc::strong_count(&first) > 1 {
             crossbeam_epoch::pin().flush();
         }
-        let guard = crossbeam_epoch::pin();
-        assert_eq!(place.get(&guard), Some(&2));
+        let pinned = crate::pin();
+        assert_eq!(place.get(&pinned), Some(&2));
         place.retract(&second);
-        assert_eq!(place.get(&guard), None);
+        assert_eq!(place.get(&pinned), None);
     }
 
     #[test]
@@ -134,8 +137,8 @@ mod tests {
                 done.store(true, Ordering::Release);
             });
             while !done.load(Ordering::Acquire) {
-                let guard = crossbeam_epoch::pin();
-                if let Some((n, triple)) = place.get(&guard) {
+                let pinned = crate::pin();
+                if let Some((n, triple)) = place.get(&pinned) {
                     assert_eq!(n * 3, *triple);
                 }
             }

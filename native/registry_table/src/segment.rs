@@ -126,23 +126,32 @@ impl<const STRIDE: usize> Segment<STRIDE> {
         (hash << SHARD_BITS >> (u64::BITS - self.bits)) as usize
     }
 
-    /// The slot with this tag that `same` says yes to, or the free slot where the search ended.
+    /// The slot with this tag that `same` says yes to.
     #[inline]
     pub(crate) fn find(
         &self,
         hash: u64,
         tag: u64,
         same: impl Fn(Slot<'_, STRIDE>) -> bool,
-    ) -> Result<Slot<'_, STRIDE>, Slot<'_, STRIDE>> {
+    ) -> Option<Slot<'_, STRIDE>> {
         let mut index = self.home(hash);
         loop {
             let slot = self.slot(index);
             match slot.tag() {
-                0 => return Err(slot),
-                there if there == tag && same(slot) => return Ok(slot),
+                0 => return None,
+                there if there == tag && same(slot) => return Some(slot),
                 _ => index += 1,
             }
         }
+    }
+
+    /// The slot for an id with this hash that is not there. Only if there is room.
+    pub(crate) fn free(&self, hash: u64) -> Slot<'_, STRIDE> {
+        let mut index = self.home(hash);
+        while self.slot(index).tag() != 0 {
+            index += 1;
+        }
+        self.slot(index)
     }
 
     /// The slot that holds `pid`, whose id has this hash.
@@ -194,16 +203,13 @@ impl<const STRIDE: usize> Segment<STRIDE> {
             let (tag, Some(pid)) = (slot.tag(), slot.pid()) else {
                 continue;
             };
-            let Err(free) = new.find(self.hash(tag), tag, |_| false) else {
-                unreachable!("nothing is the same as anything")
-            };
             let mut words = [0; LINE];
             let words = &mut words[..STRIDE - 2];
             words
                 .iter_mut()
                 .zip(slot.words())
                 .for_each(|(to, from)| *to = from);
-            new.fill(free, tag, words, pid);
+            new.fill(new.free(self.hash(tag)), tag, words, pid);
         }
         new
     }

@@ -9,6 +9,7 @@ use foldhash::fast::FixedState;
 use parking_lot::Mutex;
 
 use crate::id::{Id, Opaque, Pid, Seed, Stored};
+use crate::pinned::Pinned;
 use crate::segment::{SHARD_BITS, Segment, Slot, is_boxed, shape, tag};
 
 const SHARDS: usize = 1 << SHARD_BITS;
@@ -18,9 +19,9 @@ const MIDDLE: usize = 2;
 /// Words of an id that fit into a wide slot.
 const WIDE: usize = 6;
 
-/// How many shards of the map from pids: enough that growing one of them at ten million entries
-/// stays well under a millisecond.
-const PID_SHARDS: usize = 256;
+/// How many shards of the map from pids: so many that at ten million entries growing one of them
+/// still takes less than a millisecond.
+const PID_SHARDS: usize = 1024;
 
 /// The workers of one registry.
 pub struct Table<O: Opaque> {
@@ -32,7 +33,7 @@ pub struct Table<O: Opaque> {
     count: Apart<AtomicUsize>,
     processes: Apart<AtomicUsize>,
     closed: AtomicBool,
-    random: AtomicU64,
+    random: Apart<AtomicU64>,
     opaque: PhantomData<O>,
 }
 
@@ -71,7 +72,7 @@ impl Cursor {
 
     /// From what [`Cursor::to_bits`] gave. Any other number makes a cursor too, of no use.
     pub fn from_bits(bits: u64) -> Self {
-        Self(bits)
+        Self(bits & ((1 << 60) - 1))
     }
 
     /// Two bits for the class; the hashes that scans stop at have no low bits to lose.
@@ -118,6 +119,10 @@ enum Place {
     Hidden,
 }
 
+/// Whether a removal made a new segment.
+#[derive(PartialEq)]
+struct Replaced(bool);
+
 /// An id that fits into no slot.
 enum Boxed<O> {
     Words(Box<[u64]>),
@@ -133,11 +138,12 @@ impl<O: Opaque> Boxed<O> {
         }
     }
 
-    fn keep(id: &Id<'_, O::Probe<'_>>) -> *mut Self {
-        Box::into_raw(Box::new(match id {
+    /// The id in a box if it fits into no slot.
+    fn keep(id: &Id<'_, O::Probe<'_>>) -> Option<Box<Self>> {
+        Some(Box::new(match id {
             Id::Opaque { probe, .. } => Self::Opaque(O::keep(*probe)),
-            Id::Words { words, .. } => Self::Words((*words).into()),
-            Id::Word(_) => unreachable!("one word fits into every slot"),
+            Id::Words { words, .. } if words.len() > WIDE => Self::Words((*words).into()),
+            Id::Word(_) | Id::Words { .. } => return None,
         }))
     }
 
@@ -218,17 +224,18 @@ impl<O: Opaque> Table<O> {
             count: Apart(AtomicUsize::new(0)),
             processes: Apart(AtomicUsize::new(0)),
             closed: AtomicBool::new(false),
-            random: AtomicU64::new(seed.hash_word(1)),
+            random: Apart(AtomicU64::new(seed.hash_word(1))),
             opaque: PhantomData,
         }
     }
 
     /// The process of an id.
     #[inline]
-    pub fn get(&self, id: &Id<'_, O::Probe<'_>>, guard: &Guard) -> Option<Pid> {
+    pub fn get(&self, id: &Id<'_, O::Probe<'_>>, pinned: &Pinned) -> Option<Pid> {
+        let guard = pinned.guard();
         let hash = self.seed.hash(id);
         by_class!(self.shard(hash), hash, id, |cell, _place, tag, same| {
-            load(cell, guard)?.find(hash, tag, same).ok()?.pid()
+            load(cell, guard)?.find(hash, tag, same)?.pid()
         })
     }
 
@@ -243,44 +250,44 @@ impl<O: Opaque> Table<O> {
             self.track(worker);
             return Err(Conflict::Closed);
         }
-        let rebuilt = by_class!(shard, hash, id, |cell, place, tag, same| {
+        let frees = by_class!(shard, hash, id, |cell, place, tag, same| {
             let old = load(cell, guard);
-            if let Some(pid) = old.and_then(|old| old.find(hash, tag, same).ok()?.pid()) {
+            let found = old.and_then(|old| old.find(hash, tag, same));
+            if let Some(pid) = found.and_then(Slot::pid) {
                 return Err(Conflict::IdTaken(pid));
             }
+            // First what may panic, being the caller's code: from here on nothing does.
+            let boxed = found.map_or_else(|| Boxed::<O>::keep(id), |_| None);
             // Known by pid before it is seen by id, so that whoever removes it finds both.
             self.record(worker, hash, place)?;
             let rebuilt = match old {
-                Some(old) if old.has_room() => None,
+                Some(old) if found.is_some() || old.has_room() => None,
                 Some(old) => Some(old.rebuilt(1)),
                 None => Some(Segment::with_room_for(1, self.seed)),
             };
             let segment = rebuilt.as_ref().or(old).unwrap_or_else(|| unreachable!());
-            match segment.find(hash, tag, same) {
-                Ok(slot) => segment.set_pid(slot, Some(worker.pid)),
-                Err(free) => {
-                    let pointer;
-                    let words = match id {
-                        Id::Word(_) => &[],
-                        Id::Words { words, .. } if words.len() <= WIDE => *words,
-                        id @ (Id::Words { .. } | Id::Opaque { .. }) => {
-                            pointer = [Boxed::<O>::keep(id) as u64];
-                            &pointer[..]
-                        }
+            match found {
+                Some(slot) => segment.set_pid(slot, Some(worker.pid)),
+                None => {
+                    let pointer = boxed.map(|boxed| [Box::into_raw(boxed) as u64]);
+                    let words = match (&pointer, id) {
+                        (Some(pointer), _) => &pointer[..],
+                        (None, Id::Words { words, .. }) => words,
+                        (None, _) => &[],
                     };
-                    segment.fill(free, tag, words, worker.pid);
+                    segment.fill(segment.free(hash), tag, words, worker.pid);
                 }
             }
-            let replaces = rebuilt.is_some();
-            if replaces {
+            let frees = rebuilt.is_some() && old.is_some();
+            if rebuilt.is_some() {
                 replace::<_, O>(cell, rebuilt, guard);
             }
-            replaces
+            frees
         });
         shard.live.fetch_add(1, Ordering::Relaxed);
         self.count.0.fetch_add(1, Ordering::Relaxed);
         drop(writer);
-        if rebuilt {
+        if frees {
             // Frees what it can, which may run the code of an `Opaque`: so without the lock.
             guard.flush();
         }
@@ -305,7 +312,7 @@ impl<O: Opaque> Table<O> {
     /// Takes the entry of an id out of sight. Its process stays known until it is removed.
     pub fn retire(&self, id: &Id<'_, O::Probe<'_>>) -> Option<Worker> {
         let hash = self.seed.hash(id);
-        let pid = self.get(id, &crossbeam_epoch::pin())?;
+        let pid = self.get(id, &crate::pin())?;
         let record = self.hide(pid, Some(upper_half(hash)), || {
             if let Some(mut record) = self.pids.get_mut(&pid.word()) {
                 record.place = Place::Hidden;
@@ -435,13 +442,16 @@ impl<O: Opaque> Table<O> {
     fn record(&self, worker: Worker, hash: u64, place: Place) -> Result<(), Conflict> {
         match self.pids.entry(worker.pid.word()) {
             Entry::Occupied(_) => return Err(Conflict::PidTaken),
-            Entry::Vacant(vacant) => vacant.insert(Record {
-                parent: worker.parent,
-                hash: upper_half(hash),
-                place,
-            }),
+            Entry::Vacant(vacant) => {
+                // First, for as soon as others know the process, they may remove it.
+                self.processes.0.fetch_add(1, Ordering::Relaxed);
+                vacant.insert(Record {
+                    parent: worker.parent,
+                    hash: upper_half(hash),
+                    place,
+                })
+            }
         };
-        self.processes.0.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
@@ -458,7 +468,7 @@ impl<O: Opaque> Table<O> {
             }
             let hash = u64::from(record.hash) << 32;
             let shard = self.shard(hash);
-            let _writer = shard.writer.lock();
+            let writer = shard.writer.lock();
             // A record changes under its shard's lock only.
             if look() != Some(record) {
                 continue;
@@ -467,13 +477,18 @@ impl<O: Opaque> Table<O> {
                 Place::Narrow => shard.hide::<_, O>(&shard.narrow, hash, pid, guard),
                 Place::Middle => shard.hide::<_, O>(&shard.middle, hash, pid, guard),
                 Place::Wide => shard.hide::<_, O>(&shard.wide, hash, pid, guard),
-                Place::Hidden => false,
+                Place::Hidden => None,
             };
-            if hidden {
+            if hidden.is_some() {
                 shard.live.fetch_sub(1, Ordering::Relaxed);
                 self.count.0.fetch_sub(1, Ordering::Relaxed);
             }
             note();
+            drop(writer);
+            if hidden == Some(Replaced(true)) {
+                // As in `insert`; and little by little, lest one collection frees it all.
+                guard.flush();
+            }
             return Some(record);
         }
     }
@@ -506,6 +521,7 @@ impl<O: Opaque> Table<O> {
     fn random(&self) -> u64 {
         let state = self
             .random
+            .0
             .fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
         let mixed = (state ^ state >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -601,27 +617,25 @@ impl Shard {
         }
     }
 
-    /// Takes the pid out of the slot that has it. Under the lock.
+    /// Takes the pid out of the slot that has it. Under the lock. `None` if none has it.
     fn hide<const STRIDE: usize, O: Opaque>(
         &self,
         cell: &Atomic<Segment<STRIDE>>,
         hash: u64,
         pid: Pid,
         guard: &Guard,
-    ) -> bool {
-        let Some(segment) = load(cell, guard) else {
-            return false;
-        };
-        let Some(slot) = segment.find_pid(hash, pid) else {
-            return false;
-        };
+    ) -> Option<Replaced> {
+        let segment = load(cell, guard)?;
+        let slot = segment.find_pid(hash, pid)?;
         segment.set_pid(slot, None);
         if segment.live() == 0 {
             replace::<_, O>(cell, None, guard);
         } else if segment.is_sparse() {
             replace::<_, O>(cell, Some(segment.rebuilt(0)), guard);
+        } else {
+            return Some(Replaced(false));
         }
-        true
+        Some(Replaced(true))
     }
 }
 
@@ -635,50 +649,42 @@ fn replace<const STRIDE: usize, O: Opaque>(
     let new = new.map_or(Shared::null(), |new| Owned::new(new).into_shared(guard));
     // AcqRel: readers see the slots of the new one, and freeing the old one sees all writes to it.
     let old = cell.swap(new, Ordering::AcqRel, guard);
-    if !old.is_null() {
-        // SAFETY: writers find the new segment from here on, so the old one changes no more and
-        // this is the only place that frees it. The epoch waits for every reader that may have
-        // loaded it. The ids that had no process were not copied, so they are only here.
-        unsafe {
-            guard.defer_unchecked(move || {
-                let old = old.into_owned();
-                free_boxes::<_, O>(&old, |slot| slot.pid().is_none());
-            });
+    // SAFETY: as in `load`.
+    if let Some(segment) = unsafe { old.as_ref() } {
+        // One by one, so that no thread that happens to collect must free many at once.
+        for (boxed, _) in boxes::<_, O>(segment).filter(|(_, pid)| pid.is_none()) {
+            // SAFETY: the ids that had no process were not copied, so they are only here, and this
+            // segment is replaced only once. The epoch waits for those who read them.
+            unsafe { guard.defer_unchecked(move || drop(Box::from_raw(boxed))) };
         }
+        // SAFETY: the cell has another segment from here on, so this is the only place that frees
+        // the old one. The epoch waits for every reader that may have loaded it.
+        unsafe { guard.defer_destroy(old) };
     }
 }
 
-/// Frees the boxed ids of those slots.
-///
-/// # Safety
-///
-/// Nobody reads them any more, and no other segment has them.
-unsafe fn free_boxes<const STRIDE: usize, O: Opaque>(
+/// The boxed ids of a segment, each with its process.
+fn boxes<const STRIDE: usize, O: Opaque>(
     segment: &Segment<STRIDE>,
-    which: impl Fn(Slot<'_, STRIDE>) -> bool,
-) {
-    if STRIDE != MIDDLE + 2 {
-        return;
-    }
-    for slot in segment.all() {
-        if is_boxed(slot.tag()) && which(slot) {
-            let pointer = slot.words().next().unwrap_or(0) as *mut Boxed<O>;
-            // SAFETY: `Boxed::keep` made the pointer, and by this function's contract nobody else
-            // has it.
-            drop(unsafe { Box::from_raw(pointer) });
-        }
-    }
+) -> impl Iterator<Item = (*mut Boxed<O>, Option<Pid>)> {
+    let any = if STRIDE == MIDDLE + 2 { usize::MAX } else { 0 };
+    let slots = segment.all().take(any);
+    slots.filter(|slot| is_boxed(slot.tag())).map(|slot| {
+        let pointer = slot.words().next().unwrap_or(0) as *mut Boxed<O>;
+        (pointer, slot.pid())
+    })
 }
 
 impl<O: Opaque> Drop for Table<O> {
     fn drop(&mut self) {
         fn free<const STRIDE: usize, O: Opaque>(cell: &mut Atomic<Segment<STRIDE>>) {
-            // SAFETY: the table is not shared any more, so no reader or writer has the segment,
-            // and the boxed ids in it are in no other: see `replace`.
-            unsafe {
-                if let Some(segment) = std::mem::take(cell).try_into_owned() {
-                    free_boxes::<_, O>(&segment, |_| true);
-                }
+            // SAFETY: the table is not shared any more, so no reader or writer has the segment.
+            let Some(segment) = (unsafe { std::mem::take(cell).try_into_owned() }) else {
+                return;
+            };
+            for (boxed, _) in boxes::<_, O>(&segment) {
+                // SAFETY: `Boxed::keep` made it, and it is in no other segment: see `replace`.
+                drop(unsafe { Box::from_raw(boxed) });
             }
         }
         for shard in &mut self.shards {
