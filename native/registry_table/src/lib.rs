@@ -17,14 +17,16 @@
 //! # Locks
 //!
 //! [`Table::get`], [`Table::count`], [`Table::scan`] and [`Table::sample`] take no lock, and all but
-//! the last, which draws a random number, write no memory that threads share. Writers lock one shard of 1024 for the time of one insert or
+//! the last, which draws a random number, write no memory that threads share. Writers lock one shard of 64 for the time of one insert or
 //! removal.
 
+mod boxed;
 mod id;
 mod names;
 mod pinned;
 mod published;
 mod segment;
+mod shard;
 mod table;
 
 pub use id::{Id, Opaque, Pid, Stored};

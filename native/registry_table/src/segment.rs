@@ -10,16 +10,13 @@
 //! pid does: a removal stores zero there, and the same id inserted again stores its new pid. What a
 //! rebuild copies into a new segment is frozen in the old one.
 //!
-//! A slot's home is the top bits of its hash below those that chose the shard, so a segment is in
-//! the order of its hashes but for the entries that a cluster pushed on. A scan therefore goes by
+//! A slot's home is the top bits of its hash below those that all of the segment share, so a segment
+//! is in the order of its hashes but for the entries that a cluster pushed on. A scan therefore goes by
 //! hash and need not care how often the segment is rebuilt meanwhile.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::id::{Pid, Seed};
-
-/// How many of a hash's top bits choose the shard.
-pub(crate) const SHARD_BITS: u32 = 10;
 
 /// The low bits of a tag that are not the hash's.
 const TAG_BITS: u64 = 0x3FF;
@@ -55,6 +52,8 @@ pub(crate) struct Segment<const STRIDE: usize> {
     lines: Box<[Line]>,
     /// Log2 of the number of slots.
     bits: u32,
+    /// How many top bits the hashes in this segment share.
+    depth: u32,
     seed: Seed,
     /// Slots whose tag is not zero. Written under the shard's lock.
     /// Invariant: leaves free slots, so that every search ends.
@@ -90,7 +89,7 @@ impl<'s, const STRIDE: usize> Slot<'s, STRIDE> {
 
 impl<const STRIDE: usize> Segment<STRIDE> {
     /// An empty segment that can take `live` entries.
-    pub(crate) fn with_room_for(live: usize, seed: Seed) -> Self {
+    pub(crate) fn with_room_for(live: usize, depth: u32, seed: Seed) -> Self {
         // At most three quarters full, and half that after a rebuild, so that rebuilds are rare.
         let slots = (live * 8 / 3).next_power_of_two().max(LINE);
         Self {
@@ -98,10 +97,15 @@ impl<const STRIDE: usize> Segment<STRIDE> {
                 .take(slots * STRIDE / LINE)
                 .collect(),
             bits: slots.trailing_zeros(),
+            depth,
             seed,
             used: AtomicUsize::new(0),
             live: AtomicUsize::new(0),
         }
+    }
+
+    pub(crate) fn depth(&self) -> u32 {
+        self.depth
     }
 
     pub(crate) fn slots(&self) -> usize {
@@ -123,7 +127,7 @@ impl<const STRIDE: usize> Segment<STRIDE> {
 
     #[inline]
     fn home(&self, hash: u64) -> usize {
-        (hash << SHARD_BITS >> (u64::BITS - self.bits)) as usize
+        (hash << self.depth >> (u64::BITS - self.bits)) as usize
     }
 
     /// The slot with this tag that `same` says yes to.
@@ -196,20 +200,26 @@ impl<const STRIDE: usize> Segment<STRIDE> {
         };
     }
 
-    /// The entries of this segment in a new one with room for `more`. Under the shard's lock.
-    pub(crate) fn rebuilt(&self, more: usize) -> Self {
-        let new = Self::with_room_for(self.live() + more, self.seed);
-        for slot in self.all() {
-            let (tag, Some(pid)) = (slot.tag(), slot.pid()) else {
-                continue;
-            };
+    /// The live entries whose hashes share the first `depth` bits with `hash`, in a new segment of
+    /// that depth with room for `more`. Under the shard's lock.
+    pub(crate) fn part(&self, hash: u64, depth: u32, more: usize) -> Self {
+        let belongs = |tag| (self.hash(tag) ^ hash) >> (u64::BITS - depth) == 0;
+        let live = || {
+            self.all()
+                .filter_map(|slot| match (slot.tag(), slot.pid()) {
+                    (tag, Some(pid)) if belongs(tag) => Some((slot, tag, pid)),
+                    _ => None,
+                })
+        };
+        let new = Self::with_room_for(live().count() + more, depth, self.seed);
+        for (slot, tag, pid) in live() {
             let mut words = [0; LINE];
-            let words = &mut words[..STRIDE - 2];
-            words
-                .iter_mut()
-                .zip(slot.words())
-                .for_each(|(to, from)| *to = from);
-            new.fill(new.free(self.hash(tag)), tag, words, pid);
+            let mut width = 0;
+            for (to, from) in words.iter_mut().zip(slot.words()) {
+                *to = from;
+                width += 1;
+            }
+            new.fill(new.free(self.hash(tag)), tag, &words[..width], pid);
         }
         new
     }
@@ -238,8 +248,8 @@ impl<const STRIDE: usize> Segment<STRIDE> {
         let first = self.home(from);
         let end = first.saturating_add(limit).min(self.slots());
         let next = (end < self.slots()).then(|| {
-            let shard = from >> (u64::BITS - SHARD_BITS) << (u64::BITS - SHARD_BITS);
-            shard | (end as u64) << (u64::BITS - SHARD_BITS - self.bits)
+            let prefix = from >> (u64::BITS - self.depth) << (u64::BITS - self.depth);
+            prefix | (end as u64) << (u64::BITS - self.depth - self.bits)
         });
         for index in first..first + self.slots() {
             let slot = self.slot(index);

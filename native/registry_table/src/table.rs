@@ -1,23 +1,19 @@
 //! The workers of one registry: by id for everyone, by pid for those who clean up.
 
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use crossbeam_epoch::{Atomic, Guard, Owned, Shared};
+use crossbeam_epoch::Guard;
 use dashmap::{DashMap, Entry};
 use foldhash::fast::FixedState;
-use parking_lot::Mutex;
 
+use crate::boxed::{Boxed, MIDDLE, WIDE, with_stored};
 use crate::id::{Id, Opaque, Pid, Seed, Stored};
 use crate::pinned::Pinned;
-use crate::segment::{SHARD_BITS, Segment, Slot, is_boxed, shape, tag};
+use crate::segment::{Slot, tag};
+use crate::shard::{Apart, Hidden, Parts, SHARD_BITS, Shard};
 
 const SHARDS: usize = 1 << SHARD_BITS;
-
-/// Words of an id that fit into a middle slot; also where a pointer to a boxed id lies.
-const MIDDLE: usize = 2;
-/// Words of an id that fit into a wide slot.
-const WIDE: usize = 6;
 
 /// How many shards of the map from pids: so many that at ten million entries growing one of them
 /// still takes less than a millisecond.
@@ -85,22 +81,6 @@ impl Cursor {
     }
 }
 
-/// Keeps what writers write out of the cache lines that readers read.
-#[repr(align(128))]
-struct Apart<T>(T);
-
-struct Shard {
-    writer: Mutex<()>,
-    /// Live entries in all classes. Written under the lock.
-    live: AtomicU32,
-    /// Ids of one word.
-    narrow: Atomic<Segment<2>>,
-    /// Ids of at most `MIDDLE` words, and pointers to those that fit nowhere.
-    middle: Atomic<Segment<4>>,
-    /// Ids of at most `WIDE` words.
-    wide: Atomic<Segment<8>>,
-}
-
 #[derive(Clone, Copy, PartialEq)]
 struct Record {
     parent: Option<Pid>,
@@ -119,74 +99,31 @@ enum Place {
     Hidden,
 }
 
-/// Whether a removal made a new segment.
-#[derive(PartialEq)]
-struct Replaced(bool);
-
-/// An id that fits into no slot.
-enum Boxed<O> {
-    Words(Box<[u64]>),
-    Opaque(O),
-}
-
-impl<O: Opaque> Boxed<O> {
-    fn is(&self, id: &Id<'_, O::Probe<'_>>) -> bool {
-        match (self, id) {
-            (Self::Words(mine), Id::Words { words, .. }) => **mine == **words,
-            (Self::Opaque(mine), Id::Opaque { probe, .. }) => mine.is(*probe),
-            _ => false,
-        }
-    }
-
-    /// The id in a box if it fits into no slot.
-    fn keep(id: &Id<'_, O::Probe<'_>>) -> Option<Box<Self>> {
-        Some(Box::new(match id {
-            Id::Opaque { probe, .. } => Self::Opaque(O::keep(*probe)),
-            Id::Words { words, .. } if words.len() > WIDE => Self::Words((*words).into()),
-            Id::Word(_) | Id::Words { .. } => return None,
-        }))
-    }
-
-    /// The boxed id of a slot whose tag says that it has one.
-    ///
-    /// # Safety
-    ///
-    /// The slot is of a segment of this table, loaded from its shard under a guard that lives for
-    /// `'g`, or under the shard's lock.
-    #[inline]
-    unsafe fn of<'g, const STRIDE: usize>(slot: Slot<'_, STRIDE>) -> &'g Self {
-        let pointer = slot.words().next().unwrap_or(0) as *const Self;
-        // SAFETY: the tag is stored after the pointer, which `keep` made. It is freed by
-        // `Shard::replace` only through the epoch, so not while the guard lives, or under the lock.
-        unsafe { &*pointer }
-    }
-}
-
 /// Runs one piece of code with the segment, the tag, the comparison and the words of an id,
 /// whichever class the id is of.
 macro_rules! by_class {
-    ($shard:expr, $hash:expr, $id:expr, |$cell:ident, $place:ident, $tag:ident, $same:ident| $body:expr) => {{
+    ($shard:expr, $hash:expr, $id:expr, |$parts:ident, $place:ident, $tag:ident, $same:ident| $body:expr) => {{
         let (shard, hash): (&Shard, u64) = ($shard, $hash);
         match $id {
             Id::Word(word) => {
-                let ($cell, $place, $tag) = (&shard.narrow, Place::Narrow, word.get());
+                let ($parts, $place, $tag) = (&shard.narrow, Place::Narrow, word.get());
                 let $same = |_: Slot<'_, 2>| true;
                 $body
             }
             Id::Words { shape, words } if words.len() <= MIDDLE => {
-                let ($cell, $place) = (&shard.middle, Place::Middle);
+                let ($parts, $place) = (&shard.middle, Place::Middle);
                 let $tag = tag(hash, *shape, false);
                 let $same = |slot: Slot<'_, 4>| same_words(slot, words);
                 $body
             }
             Id::Words { shape, words } if words.len() <= WIDE => {
-                let ($cell, $place) = (&shard.wide, Place::Wide);
+                let ($parts, $place) = (&shard.wide, Place::Wide);
                 let $tag = tag(hash, *shape, false);
                 let $same = |slot: Slot<'_, 8>| same_words(slot, words);
                 $body
             }
             id @ (Id::Words { .. } | Id::Opaque { .. }) => {
-                let ($cell, $place) = (&shard.middle, Place::Middle);
+                let ($parts, $place) = (&shard.middle, Place::Middle);
                 let shape = if let Id::Words { shape, .. } = id {
                     *shape
                 } else {
@@ -234,8 +171,8 @@ impl<O: Opaque> Table<O> {
     pub fn get(&self, id: &Id<'_, O::Probe<'_>>, pinned: &Pinned) -> Option<Pid> {
         let guard = pinned.guard();
         let hash = self.seed.hash(id);
-        by_class!(self.shard(hash), hash, id, |cell, _place, tag, same| {
-            load(cell, guard)?.find(hash, tag, same)?.pid()
+        by_class!(self.shard(hash), hash, id, |parts, _place, tag, same| {
+            parts.load(hash, guard)?.find(hash, tag, same)?.pid()
         })
     }
 
@@ -244,14 +181,14 @@ impl<O: Opaque> Table<O> {
         let guard = &crossbeam_epoch::pin();
         let hash = self.seed.hash(id);
         let shard = self.shard(hash);
-        let writer = shard.writer.lock();
+        let writer = shard.writer.0.lock();
         // Relaxed: an insertion that races with `close` may land on either side of it.
         if self.is_closed() {
             self.track(worker);
             return Err(Conflict::Closed);
         }
-        let frees = by_class!(shard, hash, id, |cell, place, tag, same| {
-            let old = load(cell, guard);
+        let frees = by_class!(shard, hash, id, |parts, place, tag, same| {
+            let old = parts.load(hash, guard);
             let found = old.and_then(|old| old.find(hash, tag, same));
             if let Some(pid) = found.and_then(Slot::pid) {
                 return Err(Conflict::IdTaken(pid));
@@ -260,15 +197,16 @@ impl<O: Opaque> Table<O> {
             let boxed = found.map_or_else(|| Boxed::<O>::keep(id), |_| None);
             // Known by pid before it is seen by id, so that whoever removes it finds both.
             self.record(worker, hash, place)?;
-            let rebuilt = match old {
-                Some(old) if found.is_some() || old.has_room() => None,
-                Some(old) => Some(old.rebuilt(1)),
-                None => Some(Segment::with_room_for(1, self.seed)),
-            };
-            let segment = rebuilt.as_ref().or(old).unwrap_or_else(|| unreachable!());
-            match found {
-                Some(slot) => segment.set_pid(slot, Some(worker.pid)),
-                None => {
+            match (old, found) {
+                (Some(segment), Some(slot)) => {
+                    segment.set_pid(slot, Some(worker.pid));
+                    false
+                }
+                (old, _) => {
+                    let roomy = old.filter(|old| old.has_room());
+                    let segment = roomy
+                        .or_else(|| parts.make_room::<O>(hash, old, self.seed, guard))
+                        .unwrap_or_else(|| unreachable!("just made"));
                     let pointer = boxed.map(|boxed| [Box::into_raw(boxed) as u64]);
                     let words = match (&pointer, id) {
                         (Some(pointer), _) => &pointer[..],
@@ -276,15 +214,11 @@ impl<O: Opaque> Table<O> {
                         (None, _) => &[],
                     };
                     segment.fill(segment.free(hash), tag, words, worker.pid);
+                    roomy.is_none() && old.is_some()
                 }
             }
-            let frees = rebuilt.is_some() && old.is_some();
-            if rebuilt.is_some() {
-                replace::<_, O>(cell, rebuilt, guard);
-            }
-            frees
         });
-        shard.live.fetch_add(1, Ordering::Relaxed);
+        shard.live.0.fetch_add(1, Ordering::Relaxed);
         self.count.0.fetch_add(1, Ordering::Relaxed);
         drop(writer);
         if frees {
@@ -379,7 +313,7 @@ impl<O: Opaque> Table<O> {
             if self.count() == 0 {
                 break;
             }
-            let live = |shard: &Shard| u64::from(shard.live.load(Ordering::Relaxed));
+            let live = |shard: &Shard| u64::from(shard.live.0.load(Ordering::Relaxed));
             let total = self.shards.iter().map(live).sum::<u64>();
             let mut nth = below(total.max(1), self.random());
             let Some(shard) = self.shards.iter().find(|shard| {
@@ -417,16 +351,16 @@ impl<O: Opaque> Table<O> {
         while left > 0 {
             let shard = self.shard(from);
             let next = match class {
-                0 => scan(&shard.narrow, from, &mut left, &mut visit, guard),
-                1 => scan(&shard.middle, from, &mut left, &mut visit, guard),
-                _ => scan(&shard.wide, from, &mut left, &mut visit, guard),
+                0 => shard
+                    .narrow
+                    .scan(from, &mut left, stored(&mut visit), guard),
+                1 => shard
+                    .middle
+                    .scan(from, &mut left, stored(&mut visit), guard),
+                _ => shard.wide.scan(from, &mut left, stored(&mut visit), guard),
             };
-            let first_of_next = (from >> (u64::BITS - SHARD_BITS)) + 1;
             from = match next {
                 Some(hash) => hash,
-                None if (first_of_next as usize) < SHARDS => {
-                    first_of_next << (u64::BITS - SHARD_BITS)
-                }
                 None if class < 2 => return Some(Cursor::new(class + 1, 0)),
                 None => return None,
             };
@@ -468,24 +402,24 @@ impl<O: Opaque> Table<O> {
             }
             let hash = u64::from(record.hash) << 32;
             let shard = self.shard(hash);
-            let writer = shard.writer.lock();
+            let writer = shard.writer.0.lock();
             // A record changes under its shard's lock only.
             if look() != Some(record) {
                 continue;
             }
             let hidden = match record.place {
-                Place::Narrow => shard.hide::<_, O>(&shard.narrow, hash, pid, guard),
-                Place::Middle => shard.hide::<_, O>(&shard.middle, hash, pid, guard),
-                Place::Wide => shard.hide::<_, O>(&shard.wide, hash, pid, guard),
+                Place::Narrow => shard.narrow.hide::<O>(hash, pid, guard),
+                Place::Middle => shard.middle.hide::<O>(hash, pid, guard),
+                Place::Wide => shard.wide.hide::<O>(hash, pid, guard),
                 Place::Hidden => None,
             };
             if hidden.is_some() {
-                shard.live.fetch_sub(1, Ordering::Relaxed);
+                shard.live.0.fetch_sub(1, Ordering::Relaxed);
                 self.count.0.fetch_sub(1, Ordering::Relaxed);
             }
             note();
             drop(writer);
-            if hidden == Some(Replaced(true)) {
+            if hidden == Some(Hidden::Replaced) {
                 // As in `insert`; and little by little, lest one collection frees it all.
                 guard.flush();
             }
@@ -493,20 +427,20 @@ impl<O: Opaque> Table<O> {
         }
     }
 
-    /// An entry of this segment if `nth` is one of its live ones, else counts `nth` on.
+    /// An entry of this class if `nth` is one of its live ones, else counts `nth` on.
     fn pick<const STRIDE: usize, R>(
         &self,
-        cell: &Atomic<Segment<STRIDE>>,
+        parts: &Parts<STRIDE>,
         nth: &mut u64,
         take: &mut Option<impl FnOnce(Stored<'_, O>, Pid) -> R>,
         guard: &Guard,
     ) -> Option<R> {
-        let segment = load(cell, guard)?;
-        let live = segment.live() as u64;
-        if *nth >= live {
-            *nth -= live;
-            return None;
-        }
+        let segment = parts.segments(guard).find(|segment| {
+            let here = segment.live() as u64;
+            let found = *nth < here;
+            *nth -= if found { 0 } else { here };
+            found
+        })?;
         // One slot in eight is live at the least, so this ends after a few tries; the bound is for
         // a segment that empties meanwhile.
         (0..1_000).find_map(|_| {
@@ -538,66 +472,11 @@ fn below(bound: u64, random: u64) -> u64 {
     ((u128::from(random) * u128::from(bound)) >> 64) as u64
 }
 
-#[inline]
-fn load<'g, const STRIDE: usize>(
-    cell: &Atomic<Segment<STRIDE>>,
-    guard: &'g Guard,
-) -> Option<&'g Segment<STRIDE>> {
-    // Acquire: the segment's slots were written before it was published.
-    let segment = cell.load(Ordering::Acquire, guard);
-    // SAFETY: a cell holds null or a segment that `Shard::replace` published; that frees it only
-    // through the epoch, so not while `guard` lives.
-    unsafe { segment.as_ref() }
-}
-
-fn scan<const STRIDE: usize, O: Opaque>(
-    cell: &Atomic<Segment<STRIDE>>,
-    from: u64,
-    left: &mut usize,
+/// What visits a slot by visiting its entry.
+fn stored<O: Opaque, const STRIDE: usize>(
     visit: &mut impl FnMut(Stored<'_, O>, Pid),
-    guard: &Guard,
-) -> Option<u64> {
-    let Some(segment) = load(cell, guard) else {
-        *left -= 1;
-        return None;
-    };
-    let limit = *left;
-    *left = left.saturating_sub(segment.slots());
-    segment.scan(from, limit, |slot, pid| {
-        with_stored(slot, |id| visit(id, pid))
-    })
-}
-
-/// Runs `f` with the id in a slot that has one, loaded under a guard that outlives the call.
-fn with_stored<const STRIDE: usize, O: Opaque, R>(
-    slot: Slot<'_, STRIDE>,
-    f: impl FnOnce(Stored<'_, O>) -> R,
-) -> R {
-    let tag = slot.tag();
-    let mut words = [0; WIDE];
-    let mut width = 0;
-    for (to, from) in words.iter_mut().zip(slot.words()) {
-        *to = from;
-        width += 1;
-    }
-    if width == 0 {
-        return f(Stored::Word(tag));
-    }
-    if !is_boxed(tag) {
-        let words = &words[..width];
-        return f(Stored::Words {
-            shape: shape(tag),
-            words,
-        });
-    }
-    // SAFETY: the caller holds a guard, and the tag says that the id is boxed.
-    match unsafe { Boxed::<O>::of(slot) } {
-        Boxed::Words(words) => f(Stored::Words {
-            shape: shape(tag),
-            words,
-        }),
-        Boxed::Opaque(opaque) => f(Stored::Opaque(opaque)),
-    }
+) -> impl FnMut(Slot<'_, STRIDE>, Pid) {
+    |slot, pid| with_stored(slot, |id| visit(id, pid))
 }
 
 impl<O: Opaque> Default for Table<O> {
@@ -606,91 +485,12 @@ impl<O: Opaque> Default for Table<O> {
     }
 }
 
-impl Shard {
-    fn new() -> Self {
-        Self {
-            writer: Mutex::new(()),
-            live: AtomicU32::new(0),
-            narrow: Atomic::null(),
-            middle: Atomic::null(),
-            wide: Atomic::null(),
-        }
-    }
-
-    /// Takes the pid out of the slot that has it. Under the lock. `None` if none has it.
-    fn hide<const STRIDE: usize, O: Opaque>(
-        &self,
-        cell: &Atomic<Segment<STRIDE>>,
-        hash: u64,
-        pid: Pid,
-        guard: &Guard,
-    ) -> Option<Replaced> {
-        let segment = load(cell, guard)?;
-        let slot = segment.find_pid(hash, pid)?;
-        segment.set_pid(slot, None);
-        if segment.live() == 0 {
-            replace::<_, O>(cell, None, guard);
-        } else if segment.is_sparse() {
-            replace::<_, O>(cell, Some(segment.rebuilt(0)), guard);
-        } else {
-            return Some(Replaced(false));
-        }
-        Some(Replaced(true))
-    }
-}
-
-/// Publishes `new`, which has the old segment's live entries if it had any, and frees the old one,
-/// with the boxed ids that only it has, once no reader can see it. Under the shard's lock.
-fn replace<const STRIDE: usize, O: Opaque>(
-    cell: &Atomic<Segment<STRIDE>>,
-    new: Option<Segment<STRIDE>>,
-    guard: &Guard,
-) {
-    let new = new.map_or(Shared::null(), |new| Owned::new(new).into_shared(guard));
-    // AcqRel: readers see the slots of the new one, and freeing the old one sees all writes to it.
-    let old = cell.swap(new, Ordering::AcqRel, guard);
-    // SAFETY: as in `load`.
-    if let Some(segment) = unsafe { old.as_ref() } {
-        // One by one, so that no thread that happens to collect must free many at once.
-        for (boxed, _) in boxes::<_, O>(segment).filter(|(_, pid)| pid.is_none()) {
-            // SAFETY: the ids that had no process were not copied, so they are only here, and this
-            // segment is replaced only once. The epoch waits for those who read them.
-            unsafe { guard.defer_unchecked(move || drop(Box::from_raw(boxed))) };
-        }
-        // SAFETY: the cell has another segment from here on, so this is the only place that frees
-        // the old one. The epoch waits for every reader that may have loaded it.
-        unsafe { guard.defer_destroy(old) };
-    }
-}
-
-/// The boxed ids of a segment, each with its process.
-fn boxes<const STRIDE: usize, O: Opaque>(
-    segment: &Segment<STRIDE>,
-) -> impl Iterator<Item = (*mut Boxed<O>, Option<Pid>)> {
-    let any = if STRIDE == MIDDLE + 2 { usize::MAX } else { 0 };
-    let slots = segment.all().take(any);
-    slots.filter(|slot| is_boxed(slot.tag())).map(|slot| {
-        let pointer = slot.words().next().unwrap_or(0) as *mut Boxed<O>;
-        (pointer, slot.pid())
-    })
-}
-
 impl<O: Opaque> Drop for Table<O> {
     fn drop(&mut self) {
-        fn free<const STRIDE: usize, O: Opaque>(cell: &mut Atomic<Segment<STRIDE>>) {
-            // SAFETY: the table is not shared any more, so no reader or writer has the segment.
-            let Some(segment) = (unsafe { std::mem::take(cell).try_into_owned() }) else {
-                return;
-            };
-            for (boxed, _) in boxes::<_, O>(&segment) {
-                // SAFETY: `Boxed::keep` made it, and it is in no other segment: see `replace`.
-                drop(unsafe { Box::from_raw(boxed) });
-            }
-        }
         for shard in &mut self.shards {
-            free::<_, O>(&mut shard.narrow);
-            free::<_, O>(&mut shard.middle);
-            free::<_, O>(&mut shard.wide);
+            shard.narrow.free::<O>();
+            shard.middle.free::<O>();
+            shard.wide.free::<O>();
         }
     }
 }
