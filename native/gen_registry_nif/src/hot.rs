@@ -32,10 +32,6 @@ impl From<TooLarge> for Failed {
     }
 }
 
-/// A NIF's body: takes the arguments, and how many words an id may have.
-pub type Body<const ARITY: usize> =
-    for<'a> fn(Env<'a>, [Term<'a>; ARITY], usize) -> Result<Term<'a>, Failed>;
-
 /// A function as the VM calls it.
 pub type Entry = unsafe extern "C" fn(*mut ErlNifEnv, c_int, *const ErlNifTerm) -> ErlNifTerm;
 
@@ -54,7 +50,7 @@ macro_rules! nif {
                 ) -> rustler::sys::ErlNifTerm {
                     let dirty = ($name, entry::<{ usize::MAX }> as $crate::hot::Entry);
                     // SAFETY: the VM passes as many arguments as are declared above.
-                    unsafe { $crate::hot::run::<$arity>(env, argv, $body, LIMIT, dirty) }
+                    unsafe { $crate::hot::run(env, argv, $body, LIMIT, dirty) }
                 }
                 entry::<{ $crate::hot::NORMAL }>
             },
@@ -63,7 +59,8 @@ macro_rules! nif {
 }
 pub(crate) use nif;
 
-/// Runs a body for the VM; no panic gets past here.
+/// Runs a NIF's body for the VM; no panic gets past here. The body takes the arguments, and how many
+/// words an id may have.
 ///
 /// # Safety
 ///
@@ -72,7 +69,7 @@ pub(crate) use nif;
 pub unsafe fn run<const ARITY: usize>(
     env: *mut ErlNifEnv,
     argv: *const ErlNifTerm,
-    body: Body<ARITY>,
+    body: impl for<'a> Fn(Env<'a>, [Term<'a>; ARITY], usize) -> Result<Term<'a>, Failed>,
     limit: usize,
     dirty: (&CStr, Entry),
 ) -> ErlNifTerm {

@@ -137,13 +137,13 @@ fn worker_to_term<'a>(env: Env<'a>, worker: Worker) -> Term<'a> {
     (pid_to_term(env, worker.pid), parent).encode(env)
 }
 
-#[rustler::nif]
-fn count<'a>(env: Env<'a>, name: Term<'a>) -> Term<'a> {
-    match with_table(name, |table, _| table.count()) {
+fn count<'a>(env: Env<'a>, [name]: [Term<'a>; 1], _limit: usize) -> Result<Term<'a>, Failed> {
+    Ok(match with_table(name, |table, _| table.count()) {
         Some(count) => count.encode(env),
         None => atoms::not_running().to_term(env),
-    }
+    })
 }
+hot::nif!(c"count", 1, count);
 
 fn sample<'a>(env: Env<'a>, [name]: [Term<'a>; 1], limit: usize) -> Result<Term<'a>, Failed> {
     let sample = with_table(name, |table, _| {

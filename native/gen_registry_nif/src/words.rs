@@ -16,8 +16,27 @@ use smallvec::SmallVec;
 
 use crate::copied::Copied;
 
-/// Room for the words of an id; those of usual ids fit without an allocation.
-pub type Words = SmallVec<[u64; 16]>;
+/// Room for the words of an id; usual ids need no allocation.
+pub struct Words {
+    few: [u64; FEW],
+    many: Many,
+}
+
+/// As many words as the table holds in place.
+const FEW: usize = 6;
+
+type Many = SmallVec<[u64; 16]>;
+
+impl Words {
+    /// No words yet.
+    #[inline]
+    pub fn new() -> Self {
+        Self {
+            few: [0; FEW],
+            many: Many::new(),
+        }
+    }
+}
 
 /// The id's words take more room than the limit allows: too long for a normal scheduler.
 pub struct TooLarge;
@@ -36,13 +55,13 @@ const SIGNED: u8 = 2;
 const UNSIGNED: u8 = 3;
 /// A tuple of this many immediates.
 const TUPLE: u8 = 8;
-const TUPLE_MAX: usize = 6;
+const TUPLE_MAX: usize = FEW;
 /// A binary of this many bytes.
 const BINARY: u8 = 16;
-const BINARY_MAX: usize = 48;
+const BINARY_MAX: usize = 8 * FEW;
 /// A pair of an immediate and a binary of this many bytes.
 const PAIR: u8 = 80;
-const PAIR_MAX: usize = 40;
+const PAIR_MAX: usize = 8 * (FEW - 1);
 
 /// What a word in a nested id starts, if it is not an immediate: its low two bits are zero, the
 /// next ones say what follows, and those from the eighth on, how much.
@@ -158,9 +177,85 @@ pub fn to_id<'w, 't: 'w>(
     }
 }
 
+#[inline]
 fn compound<'w, 't: 'w>(
     term: Term<'t>,
     words: &'w mut Words,
+    limit: usize,
+) -> Result<Id<'w, Term<'t>>, TooLarge> {
+    let few = &mut words.few;
+    // The questions to the VM are in the order in which usual ids need the fewest of them.
+    let (shape, words) = if let Some(elements) = elements(term) {
+        if elements.len() <= TUPLE_MAX && elements.iter().all(|word| is_immediate(*word)) {
+            (TUPLE + elements.len() as u8, elements)
+        } else if let [first, second] = *elements
+            && is_immediate(first)
+            // SAFETY: `second` is an element of a tuple in that environment.
+            && let Some(bytes) = bytes(unsafe { Term::new(term.get_env(), to_raw(second)) })
+            && bytes.len() <= PAIR_MAX
+        {
+            few[0] = first;
+            let used = 1 + fill(&mut few[1..], bytes);
+            (PAIR + bytes.len() as u8, &few[..used])
+        } else {
+            return nested(term, &mut words.many, limit);
+        }
+    } else if let Some(bytes) = bytes(term) {
+        if bytes.len() > BINARY_MAX {
+            return nested(term, &mut words.many, limit);
+        }
+        let used = fill(few, bytes);
+        (BINARY + bytes.len() as u8, &few[..used])
+    } else if let Ok(number) = term.decode::<i64>() {
+        few[0] = number as u64;
+        (SIGNED, &few[..1])
+    } else if let Ok(number) = term.decode::<u64>() {
+        few[0] = number;
+        (UNSIGNED, &few[..1])
+    } else if let Ok(number) = term.decode::<f64>() {
+        few[0] = float(number, term.get_env());
+        (FLOAT, &few[..1])
+    } else {
+        return nested(term, &mut words.many, limit);
+    };
+    Ok(Id::Words { shape, words })
+}
+
+/// The bytes of a binary, which stay where they are for as long as its environment.
+#[inline]
+fn bytes(term: Term<'_>) -> Option<&[u8]> {
+    Some(Binary::from_term(term).ok()?.as_slice())
+}
+
+/// Writes bytes as words, the last one with zeros, and answers how many words these are.
+#[inline]
+fn fill(words: &mut [u64], bytes: &[u8]) -> usize {
+    let (whole, rest) = bytes.as_chunks::<8>();
+    for (word, chunk) in words.iter_mut().zip(whole) {
+        *word = u64::from_le_bytes(*chunk);
+    }
+    if rest.is_empty() {
+        return whole.len();
+    }
+    words[whole.len()] = match bytes.last_chunk::<8>() {
+        // The last eight bytes, less those that the word before has.
+        Some(last) => u64::from_le_bytes(*last) >> (64 - 8 * rest.len()),
+        None => rest
+            .iter()
+            .rfold(0, |word, byte| word << 8 | u64::from(*byte)),
+    };
+    whole.len() + 1
+}
+
+/// A float's word. Up to OTP 26 the two zeros are one term for `=:=`.
+fn float(number: f64, env: Env<'_>) -> u64 {
+    let merged = number == 0.0 && zeros_are_identical(env);
+    if merged { 0 } else { number.to_bits() }
+}
+
+fn nested<'w, 't: 'w>(
+    term: Term<'t>,
+    words: &'w mut Many,
     limit: usize,
 ) -> Result<Id<'w, Term<'t>>, TooLarge> {
     let mut flattener = Flattener {
@@ -168,8 +263,9 @@ fn compound<'w, 't: 'w>(
         limit,
         exact: true,
     };
-    let shape = flattener.shape(term)?;
+    flattener.nested(term, DEPTH)?;
     if flattener.exact {
+        let shape = NESTED;
         return Ok(Id::Words { shape, words });
     }
     let hash = term.hash_internal(*SALT);
@@ -177,7 +273,7 @@ fn compound<'w, 't: 'w>(
 }
 
 struct Flattener<'w> {
-    words: &'w mut Words,
+    words: &'w mut Many,
     /// How many words there may be.
     limit: usize,
     /// Whether the words hold all that there is. If not, the walk goes on, to see how large it is.
@@ -185,69 +281,6 @@ struct Flattener<'w> {
 }
 
 impl Flattener<'_> {
-    /// Flattens a whole id and answers its shape.
-    #[inline]
-    fn shape(&mut self, term: Term<'_>) -> Result<u8, TooLarge> {
-        match term.get_type() {
-            TermType::Binary => {
-                if let Ok(bytes) = Binary::from_term(term)
-                    && bytes.len() <= BINARY_MAX
-                {
-                    self.bytes(&bytes);
-                    return Ok(BINARY + bytes.len() as u8);
-                }
-            }
-            TermType::Tuple => {
-                let elements = elements(term);
-                let shape = match elements {
-                    [first, second] if is_immediate(*first) && !is_immediate(*second) => {
-                        self.pair(term.get_env(), *first, *second)
-                    }
-                    _ => self.tuple(elements),
-                };
-                if let Some(shape) = shape {
-                    return Ok(shape);
-                }
-            }
-            TermType::Integer => {
-                if let Ok(number) = term.decode::<i64>() {
-                    self.words.push(number as u64);
-                    return Ok(SIGNED);
-                }
-                if let Ok(number) = term.decode::<u64>() {
-                    self.words.push(number);
-                    return Ok(UNSIGNED);
-                }
-            }
-            TermType::Float => {
-                self.float(term);
-                return Ok(FLOAT);
-            }
-            _ => {}
-        }
-        self.nested(term, DEPTH)?;
-        Ok(NESTED)
-    }
-
-    fn tuple(&mut self, elements: &[u64]) -> Option<u8> {
-        let fits = elements.len() <= TUPLE_MAX && elements.iter().all(|word| is_immediate(*word));
-        fits.then(|| {
-            self.words.extend_from_slice(elements);
-            TUPLE + elements.len() as u8
-        })
-    }
-
-    fn pair(&mut self, env: Env<'_>, first: u64, second: u64) -> Option<u8> {
-        // SAFETY: `second` is an element of a tuple in `env`.
-        let second = unsafe { Term::new(env, to_raw(second)) };
-        let bytes = Binary::from_term(second).ok()?;
-        (bytes.len() <= PAIR_MAX).then(|| {
-            self.words.push(first);
-            self.bytes(&bytes);
-            PAIR + bytes.len() as u8
-        })
-    }
-
     /// Flattens a term inside an id, so that it tells its own end.
     fn nested(&mut self, term: Term<'_>, depth: usize) -> Result<(), TooLarge> {
         if self.words.len() > self.limit {
@@ -263,8 +296,9 @@ impl Flattener<'_> {
         };
         match term.get_type() {
             TermType::Float => {
-                self.words.push(Header::Float.word(0));
-                self.float(term);
+                let number = term.decode().unwrap_or_default();
+                let word = float(number, term.get_env());
+                self.words.extend([Header::Float.word(0), word]);
             }
             TermType::Integer => {
                 if let Ok(number) = term.decode::<i64>() {
@@ -278,17 +312,19 @@ impl Flattener<'_> {
                 }
             }
             TermType::Binary => {
-                let Ok(bytes) = Binary::from_term(term) else {
+                let Some(bytes) = bytes(term) else {
                     return self.opaque_of_unknown_size();
                 };
                 if self.words.len() + bytes.len() / 8 > self.limit {
                     return Err(TooLarge);
                 }
                 self.words.push(Header::Binary.word(bytes.len()));
-                self.bytes(&bytes);
+                let start = self.words.len();
+                self.words.resize(start + bytes.len().div_ceil(8), 0);
+                fill(&mut self.words[start..], bytes);
             }
             TermType::Tuple => {
-                let elements = elements(term);
+                let elements = elements(term).unwrap_or_default();
                 self.words.push(Header::Tuple.word(elements.len()));
                 for &element in elements {
                     // SAFETY: an element of a tuple is of the tuple's environment.
@@ -334,7 +370,7 @@ impl Flattener<'_> {
         }
         self.words[start] = Header::Map.word(ends.len());
 
-        let unsorted = Words::from_slice(&self.words[start + 1..]);
+        let unsorted = Many::from_slice(&self.words[start + 1..]);
         let mut from = 0;
         let mut pairs: SmallVec<[&[u64]; 8]> = SmallVec::new();
         for end in ends {
@@ -349,25 +385,6 @@ impl Flattener<'_> {
         Ok(())
     }
 
-    fn float(&mut self, term: Term<'_>) {
-        let float = term.decode::<f64>().unwrap_or_default();
-        // Up to OTP 26 the two zeros are one term for `=:=`.
-        let merged = float == 0.0 && zeros_are_identical(term.get_env());
-        self.words.push(if merged { 0 } else { float.to_bits() });
-    }
-
-    /// The bytes of a binary; their number is known from elsewhere.
-    fn bytes(&mut self, bytes: &[u8]) {
-        let (whole, rest) = bytes.as_chunks::<8>();
-        self.words
-            .extend(whole.iter().map(|chunk| u64::from_le_bytes(*chunk)));
-        if !rest.is_empty() {
-            let mut last = [0; 8];
-            last[..rest.len()].copy_from_slice(rest);
-            self.words.push(u64::from_le_bytes(last));
-        }
-    }
-
     /// The VM will have to hash and compare something that may be of any size.
     fn opaque_of_unknown_size(&mut self) -> Result<(), TooLarge> {
         self.exact = false;
@@ -379,19 +396,22 @@ impl Flattener<'_> {
     }
 }
 
-/// The elements of a tuple, as words.
+/// The elements of a tuple, as words; `None` if it is none.
 #[inline]
-fn elements<'a>(tuple: Term<'a>) -> &'a [u64] {
+fn elements<'a>(tuple: Term<'a>) -> Option<&'a [u64]> {
     let mut arity = 0;
     let mut first = std::ptr::null();
     // SAFETY: the VM answers a pointer to that many terms inside the tuple, which stays where it is
     // for as long as its environment; a term is a word.
     unsafe {
         let env = tuple.get_env().as_c_arg();
-        if enif_get_tuple(env, tuple.as_c_arg(), &mut arity, &mut first) == 0 || arity == 0 {
-            return &[];
+        if enif_get_tuple(env, tuple.as_c_arg(), &mut arity, &mut first) == 0 {
+            return None;
         }
-        std::slice::from_raw_parts(first.cast(), arity as usize)
+        if arity == 0 {
+            return Some(&[]);
+        }
+        Some(std::slice::from_raw_parts(first.cast(), arity as usize))
     }
 }
 

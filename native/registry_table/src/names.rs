@@ -38,16 +38,17 @@ impl<S: Default + Sync> Names<S> {
         }
     }
 
-    /// The slot of `name` if it was ever claimed.
+    /// The slot of `name`, which is not zero, if it was ever claimed.
     #[inline]
     pub fn get(&'static self, name: u64) -> Option<&'static S> {
         let mut block = self.first.get();
         while let Some(here) = block {
-            for place in here.window(name) {
+            for nth in 0..WINDOW {
+                let place = here.place(name, nth);
                 // Relaxed: the slot was made with its block, whose pointer was acquired above.
                 match place.name.load(Ordering::Relaxed) {
-                    0 => return None,
                     taken if taken == name => return Some(&place.slot),
+                    0 => return None,
                     _ => {}
                 }
             }
@@ -61,7 +62,8 @@ impl<S: Default + Sync> Names<S> {
         assert_ne!(name, 0, "zero marks a free place");
         let mut block = self.first.get_or_init(|| Block::new(FIRST));
         loop {
-            for place in block.window(name) {
+            for nth in 0..WINDOW {
+                let place = block.place(name, nth);
                 // Relaxed: as in `get`, the name is all that is written here.
                 match place
                     .name
@@ -94,12 +96,12 @@ impl<S: Default> Block<S> {
         })
     }
 
+    /// The nth place where this name may be.
     #[inline]
-    fn window(&self, name: u64) -> impl Iterator<Item = &Place<S>> {
-        let mask = self.places.len() - 1;
+    fn place(&self, name: u64, nth: usize) -> &Place<S> {
         // Names are the application's own, so a plain multiplicative hash will do.
         let home = (name.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize;
-        (home..home + WINDOW).map(move |index| &self.places[index & mask])
+        &self.places[(home + nth) & (self.places.len() - 1)]
     }
 }
 
