@@ -40,6 +40,9 @@ defmodule GenRegistry.Native do
   @spec processes(atom) :: [{pid, parent}]
   def processes(_name), do: not_loaded()
 
+  @spec alive(pid) :: boolean
+  def alive(_pid), do: not_loaded()
+
   # Writes, by what `open` answered.
 
   @spec open(atom) :: registry | :dead
@@ -55,8 +58,8 @@ defmodule GenRegistry.Native do
   @spec retire(registry, term) :: {pid, parent} | :not_found
   def retire(_registry, _id), do: not_loaded()
 
-  @spec track(registry, pid) :: boolean
-  def track(_registry, _pid), do: not_loaded()
+  @spec track(registry, pid, parent) :: boolean
+  def track(_registry, _pid, _parent), do: not_loaded()
 
   @spec known(registry, pid) :: boolean
   def known(_registry, _pid), do: not_loaded()

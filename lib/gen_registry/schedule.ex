@@ -111,7 +111,7 @@ defmodule GenRegistry.Schedule do
   defp from({_, from, _args}), do: from
 
   # Nothing runs or ends for the id: the first in its line who still waits has the turn.
-  defp begin(schedule, id, line) do
+  defp begin(schedule, id, line, kind \\ :bounded) do
     case :queue.out(line) do
       {:empty, _} ->
         {drop(schedule, id), []}
@@ -124,10 +124,10 @@ defmodule GenRegistry.Schedule do
       {{:value, request}, line} ->
         cond do
           not schedule.waiting?.(from(request)) ->
-            begin(schedule, id, line)
+            begin(schedule, id, line, kind)
 
-          schedule.running < schedule.max_starting ->
-            launch(schedule, id, request, line, :bounded)
+          kind == :nested or schedule.running < schedule.max_starting ->
+            launch(schedule, id, request, line, kind)
 
           true ->
             queue(schedule, id, request, line)
@@ -292,7 +292,7 @@ defmodule GenRegistry.Schedule do
   def nested(schedule, id, from, starter) do
     case schedule.flights do
       %{^id => {{:queued, _ticket, request}, line}} ->
-        launch(schedule, id, request, line, :nested)
+        begin(schedule, id, :queue.in_r(request, line), :nested)
 
       %{^id => {{:starting, ^starter, _, _}, line}} ->
         own? = :queue.member({:stop, from}, line)

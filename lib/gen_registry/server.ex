@@ -8,7 +8,7 @@ defmodule GenRegistry.Server do
 
   require Logger
 
-  alias GenRegistry.{Schedule, Shutdown, Starter, Table}
+  alias GenRegistry.{Schedule, Shutdown, Starter, Sweeper, Table}
 
   # How many milliseconds a caller waits for its turn before it is asked whether it is a worker in
   # its init, which must not have to.
@@ -25,7 +25,10 @@ defmodule GenRegistry.Server do
     # The ids of those monitors.
     downs: %{},
     # Callers who wait for their turn, as `{id, from}`.
-    unprobed: []
+    unprobed: [],
+    # Starters to their sweepers, and dead ones to the ids that wait for theirs.
+    sweepers: %{},
+    clearing: %{}
   ]
 
   @doc "Tells the server how a start ended."
@@ -66,7 +69,7 @@ defmodule GenRegistry.Server do
   end
 
   # A caller on another node is taken to wait while that node is there.
-  defp waiting?({pid, _tag}) when node(pid) == node(), do: Process.alive?(pid)
+  defp waiting?({pid, _tag}) when node(pid) == node(), do: Table.alive?(pid)
   defp waiting?({pid, _tag}), do: node(pid) in Node.list(:connected)
 
   @impl true
@@ -109,7 +112,9 @@ defmodule GenRegistry.Server do
 
   @impl true
   def handle_info({:started, starter, id, outcome}, state) do
-    alive? = match?({:ok, _}, outcome) and Process.alive?(elem(outcome, 1))
+    alive? =
+      match?({:ok, pid} when node(pid) == node(), outcome) and Table.alive?(elem(outcome, 1))
+
     {:noreply, carry_out(state, Schedule.started(state.schedule, starter, id, outcome, alive?))}
   end
 
@@ -133,7 +138,7 @@ defmodule GenRegistry.Server do
     %{table: table, unprobed: unprobed} = state
     server = self()
 
-    spawn(fn ->
+    Shutdown.apart(fn ->
       for {id, {caller, _} = from} <- Enum.reverse(unprobed),
           node(caller) == node(),
           {:ok, starter} <- [initialising(caller, busy, table)] do
@@ -152,12 +157,17 @@ defmodule GenRegistry.Server do
     {:noreply, carry_out(state, Schedule.gave_up(state.schedule, id, caller))}
   end
 
-  def handle_info({:cleared, id}, state) do
-    {:noreply, carry_out(state, Schedule.stopped(state.schedule, id, :ok))}
+  def handle_info({:swept, starter}, state) when is_map_key(state.clearing, starter) do
+    {id, clearing} = Map.pop!(state.clearing, starter)
+    # It may have registered the worker, and died before it could say so.
+    {:noreply, act(%{state | clearing: clearing}, {:stop, id})}
   end
 
   # A starter, or a stranger: then there is nothing to do.
   def handle_info({:EXIT, pid, reason}, state) do
+    {sweeper, sweepers} = Map.pop(state.sweepers, pid)
+    if sweeper, do: Sweeper.report(sweeper)
+    state = %{state | sweepers: sweepers}
     {:noreply, carry_out(state, Schedule.starter_died(state.schedule, pid, reason))}
   end
 
@@ -179,6 +189,8 @@ defmodule GenRegistry.Server do
     end
 
     Enum.each(idle ++ busy, &Starter.exit/1)
+    # They end when their starters have.
+    for {_starter, sweeper} <- state.sweepers, do: Sweeper.report(sweeper)
     Shutdown.await_all(state.name, state.worker_shutdown)
   end
 
@@ -204,9 +216,9 @@ defmodule GenRegistry.Server do
   end
 
   defp act(state, {:start, :new, id, request}) do
-    case Starter.start(state.worker_module, state.table) do
-      {:ok, starter} ->
-        Table.track(state.table, starter)
+    case start_starter(state) do
+      {:ok, starter, sweeper} ->
+        state = put_in(state.sweepers[starter], sweeper)
         state = update_in(state.schedule, &Schedule.assigned(&1, id, starter))
         act(state, {:start, starter, id, request})
 
@@ -231,15 +243,7 @@ defmodule GenRegistry.Server do
   end
 
   defp act(state, {:clear, starter, id}) do
-    %{table: table, worker_shutdown: time} = state
-    server = self()
-
-    spawn(fn ->
-      Shutdown.clear(table, starter, time)
-      send(server, {:cleared, id})
-    end)
-
-    state
+    put_in(state.clearing[starter], id)
   end
 
   # Most who wait have their turn before this is due, and need no probe.
@@ -264,6 +268,16 @@ defmodule GenRegistry.Server do
           _ -> :no
         end
     end
+  end
+
+  # Where the VM has no room for more processes, that is no reason to end those there are.
+  defp start_starter(%{table: table} = state) do
+    with {:ok, starter} <- Starter.start(state.worker_module, table) do
+      Table.track(table, starter, nil)
+      {:ok, starter, Sweeper.start(starter, table, state.worker_shutdown)}
+    end
+  rescue
+    SystemLimitError -> {:error, :system_limit}
   end
 
   defp end_worker(state, id, pid, parent) do
@@ -295,7 +309,7 @@ defmodule GenRegistry.Server do
   ## Questions that supervisors are asked
 
   # A list of a million children takes a while to make.
-  defp answer_apart(from, fun), do: spawn(fn -> GenServer.reply(from, fun.()) end)
+  defp answer_apart(from, fun), do: Shutdown.apart(fn -> GenServer.reply(from, fun.()) end)
 
   defp which_children(%{name: name, worker_module: module}) do
     type = child_type(name, module)

@@ -17,15 +17,24 @@ defmodule GenRegistry.Shutdown do
   """
   @spec signal(worker :: pid, Table.parent()) :: :ok
   def signal(worker, parent) do
-    spawn(fn ->
+    apart(fn ->
       case Process.info(worker, :trap_exit) do
         {:trap_exit, true} -> send(worker, {:EXIT, parent || self(), :shutdown})
         {:trap_exit, false} -> Process.exit(worker, :shutdown)
         nil -> :ok
       end
     end)
+  end
 
+  @doc "Runs a function in a process of its own, or in this one if the VM has no room for more."
+  @spec apart((() -> term)) :: :ok
+  def apart(fun) do
+    spawn(fun)
     :ok
+  rescue
+    SystemLimitError ->
+      fun.()
+      :ok
   end
 
   @doc """
@@ -36,15 +45,17 @@ defmodule GenRegistry.Shutdown do
   def await_all(name, time) do
     caller = self()
 
+    done = make_ref()
+
     # In a process of its own, whose mailbox has nothing but what is waited for.
-    {_pid, monitor} =
-      spawn_monitor(fn ->
-        await_until(fn -> alive(name, caller) end, deadline(time))
-        kill_all(name, caller)
-      end)
+    apart(fn ->
+      await_until(fn -> alive(name, caller) end, deadline(time))
+      kill_all(name, caller)
+      send(caller, done)
+    end)
 
     receive do
-      {:DOWN, ^monitor, _, _, _} -> :ok
+      ^done -> :ok
     end
   end
 
@@ -58,7 +69,7 @@ defmodule GenRegistry.Shutdown do
 
         # A worker in its init is not registered yet. Its parent is dead before it is looked for, so
         # there will be no more of them.
-        kill(children(for {starter, nil} <- processes, do: starter))
+        kill(children(for {pid, parent} <- processes, uniq: true, do: parent || pid))
         kill_all(name, caller)
     end
   end
@@ -69,17 +80,16 @@ defmodule GenRegistry.Shutdown do
   """
   @spec clear(Table.t(), starter :: pid, time) :: :ok
   def clear(table, starter, time) do
-    orphans = for pid <- children([starter]), not Table.known?(table, pid), do: pid
     # From here on, whoever opens the registry's name next knows of them.
-    Enum.each(orphans, &Table.track(table, &1))
-    await_until(fn -> for pid <- orphans, Process.alive?(pid), do: {pid, nil} end, deadline(time))
+    orphans = for pid <- children([starter]), Table.track(table, pid, starter), do: pid
+    await_until(fn -> for pid <- orphans, Table.alive?(pid), do: {pid, nil} end, deadline(time))
     kill(orphans)
   end
 
   @doc "The processes of the registry `name` that are alive, but for `except`."
   @spec alive(GenRegistry.name(), pid) :: [{pid, Table.parent()}]
   def alive(name, except) do
-    for {pid, _} = process <- Table.processes(name), pid != except, Process.alive?(pid) do
+    for {pid, _} = process <- Table.processes(name), pid != except, Table.alive?(pid) do
       process
     end
   end

@@ -53,7 +53,8 @@ defmodule GenRegistry.Table do
 
   @doc """
   Every process of the registry of this name, or of the last one if none runs: workers, also those
-  that are being stopped, with their parents; and starters, and the server, which have none.
+  that are being stopped, and sweepers, with their parents; and starters, and the server, which have
+  none.
   """
   @spec processes(GenRegistry.name()) :: [{pid, parent}]
   def processes(name), do: Native.processes(name)
@@ -61,6 +62,13 @@ defmodule GenRegistry.Table do
   @doc "The process that opened the table of this name, whoever has the name itself by now."
   @spec owner(GenRegistry.name()) :: pid | nil
   def owner(name), do: Native.owner(name)
+
+  @doc """
+  Whether a process of this node is alive. `Process.alive?/1` waits for the end of all that the VM
+  has to undo of one that has just died, which may take seconds.
+  """
+  @spec alive?(pid) :: boolean
+  def alive?(pid), do: Native.alive(pid)
 
   @doc "Opens the table of the calling process, which is registered under this name."
   @spec open(GenRegistry.name()) :: t
@@ -86,9 +94,9 @@ defmodule GenRegistry.Table do
   @spec retire(t, term) :: {pid, parent} | :not_found
   def retire(table, id), do: Native.retire(table, id)
 
-  @doc "Makes a process one of `processes/1` until it is dead."
-  @spec track(t, pid) :: boolean
-  def track(table, pid), do: Native.track(table, pid)
+  @doc "Makes a process one of `processes/1` until it is dead. Answers whether it was none yet."
+  @spec track(t, pid, parent) :: boolean
+  def track(table, pid, parent), do: Native.track(table, pid, parent)
 
   @doc "Whether a process is one of `processes/1`."
   @spec known?(t, pid) :: boolean

@@ -200,13 +200,24 @@ fn close(registry: ResourceArc<Registry>) -> rustler::Atom {
 }
 
 #[rustler::nif]
-fn track(env: Env<'_>, registry: ResourceArc<Registry>, pid: LocalPid) -> bool {
-    pid_from_local(pid).is_some_and(|pid| registry::track(env, &registry, pid))
+fn track<'a>(
+    env: Env<'a>,
+    registry: ResourceArc<Registry>,
+    pid: LocalPid,
+    parent: Term<'a>,
+) -> bool {
+    let parent = pid_from_term(parent);
+    pid_from_local(pid).is_some_and(|pid| registry::track(env, &registry, Worker { pid, parent }))
 }
 
 #[rustler::nif]
 fn known(registry: ResourceArc<Registry>, pid: LocalPid) -> bool {
     pid_from_local(pid).is_some_and(|pid| registry.knows(pid))
+}
+
+#[rustler::nif]
+fn alive(env: Env<'_>, pid: LocalPid) -> bool {
+    env.is_process_alive(pid)
 }
 
 #[rustler::nif]

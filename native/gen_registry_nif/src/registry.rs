@@ -75,7 +75,11 @@ impl Registry {
             before.close();
         }
         slot.table.set(table);
-        if track(env, &registry, owner) {
+        let server = Worker {
+            pid: owner,
+            parent: None,
+        };
+        if track(env, &registry, server) {
             return Some(registry);
         }
         registry.close();
@@ -150,8 +154,8 @@ pub fn register(
 }
 
 /// Makes a process known that has no id.
-pub fn track(env: Env<'_>, registry: &ResourceArc<Registry>, pid: Pid) -> bool {
-    registry.table.track(Worker { pid, parent: None }) && registry.watch(env, pid)
+pub fn track(env: Env<'_>, registry: &ResourceArc<Registry>, worker: Worker) -> bool {
+    registry.table.track(worker) && registry.watch(env, worker.pid)
 }
 
 /// Whether a process is alive: it has not begun to exit.

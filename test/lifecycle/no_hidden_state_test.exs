@@ -1,0 +1,89 @@
+defmodule GenRegistry.NoHiddenStateTest do
+  @moduledoc """
+  What is known of each worker is in the table: no process grows with their number.
+  """
+
+  use ExUnit.Case
+
+  import Lifecycle
+
+  @workers 100_000
+  # In words.
+  @small 2_000
+
+  # Has the log's events of crashes sent to the test.
+  def log(%{level: :error} = event, %{config: %{test: test}}), do: send(test, {:logged, event})
+  def log(_event, _config), do: :ok
+
+  defp start_workers(registry, numbers) do
+    # One that costs little.
+    start_link = fn -> {:ok, spawn_link(&hang/0)} end
+
+    numbers
+    |> Enum.chunk_every(1_000)
+    |> Task.async_stream(
+      fn ids ->
+        for id <- ids, do: {:ok, _} = GenRegistry.start(registry, id, [:answer, start_link])
+      end,
+      max_concurrency: 4,
+      timeout: :infinity
+    )
+    |> Stream.run()
+  end
+
+  # The server and its starters.
+  defp own_processes(registry) do
+    server = Process.whereis(registry)
+    {:links, links} = Process.info(server, :links)
+    {:parent, supervisor} = Process.info(server, :parent)
+    [server | List.delete(links, supervisor)]
+  end
+
+  test "the server and the starters hold nothing of their workers", context do
+    registry = registry(context)
+    start_workers(registry, 1..@workers)
+    assert GenRegistry.count(registry) == @workers
+    assert [server, _starter | _] = processes = own_processes(registry)
+
+    for process <- processes do
+      assert :erts_debug.flat_size(:sys.get_state(process)) < @small
+      {:dictionary, dictionary} = Process.info(process, :dictionary)
+      assert :erts_debug.flat_size(dictionary) < @small
+      :erlang.garbage_collect(process)
+      {:garbage_collection_info, memory} = Process.info(process, :garbage_collection_info)
+      assert memory[:heap_size] + memory[:old_heap_size] < 10 * @small
+      {:monitors, monitors} = Process.info(process, :monitors)
+      assert length(monitors) < 100
+    end
+
+    {:links, links} = Process.info(server, :links)
+    assert length(links) < 100
+
+    # The server's crash, with all that is reported of it.
+    config = %{level: :error, config: %{test: self()}}
+    :ok = :logger.add_handler(__MODULE__, __MODULE__, config)
+    on_exit(fn -> :logger.remove_handler(__MODULE__) end)
+
+    ExUnit.CaptureLog.capture_log(fn ->
+      monitor = Process.monitor(server)
+      :sys.replace_state(server, &%{&1 | schedule: :nothing_of_the_kind})
+      ask(:start, registry, :new, [plain()])
+      assert_receive {:DOWN, ^monitor, _, _, _}, 30_000
+    end)
+
+    assert_receive {:logged, %{meta: %{pid: ^server}} = event}, 10_000
+    assert :erts_debug.flat_size(event) < 10 * @small
+
+    for event <- logged(server) do
+      assert :erts_debug.flat_size(event) < 10 * @small
+    end
+  end
+
+  defp logged(pid) do
+    receive do
+      {:logged, %{meta: %{pid: ^pid}} = event} -> [event | logged(pid)]
+    after
+      0 -> []
+    end
+  end
+end

@@ -1,0 +1,89 @@
+defmodule GenRegistry.StormTest do
+  @moduledoc """
+  Everything at once: several processes start, stop, kill and look up a few hundred ids at random,
+  starters are killed, and so is the registry itself now and then.
+
+  In the environment, `STORM_SECONDS` says how long it takes, and `STORM_SEED` repeats a choice of
+  operations; how they come together in time, nothing repeats.
+  """
+
+  use ExUnit.Case
+
+  import Lifecycle
+
+  @moduletag :capture_log
+  @moduletag timeout: :infinity
+
+  @seconds String.to_integer(System.get_env("STORM_SECONDS", "5"))
+  @callers 8
+  @ids 300
+  # After so many operations, the registry is killed.
+  @calm 2_000
+
+  test "an id has one live worker, and no dead one is answered", context do
+    seed = String.to_integer(System.get_env("STORM_SEED", "#{ExUnit.configuration()[:seed]}"))
+    registry = registry(context, worker_module: StormWorker, worker_shutdown: 20, max_starting: 4)
+    kinds = List.duplicate(StormWorker.kinds(), 5) ++ [:stubborn]
+    storm = Storm.begin(registry, @callers, @ids, seed, List.flatten(kinds))
+    ends_at = System.monotonic_time(:millisecond) + 1_000 * @seconds
+    kills = kill_until(ends_at, storm, registry, 0)
+    faults = Storm.finish(storm)
+    highest = Census.highest(storm.census)
+    dead = Enum.count(faults, &match?({:dead, _}, &1))
+
+    IO.puts("""
+
+    storm: seed #{seed}, #{Storm.operations(storm)} operations, \
+    #{Census.entered(storm.census)} workers, #{kills} kills of the registry
+    highest number of live workers for one id: #{highest}, dead pids answered: #{dead}\
+    """)
+
+    assert highest == 1
+    assert faults == []
+    assert kills > 0
+
+    # All that was begun comes to its end, and then all agree.
+    until(fn -> agree?(storm, registry) end)
+    assert GenRegistry.count(registry) > 0
+    last = Census.alive(storm.census)
+    end_registry(registry)
+    refute Enum.any?(last, &Process.alive?/1)
+    assert Census.alive(storm.census) == []
+  end
+
+  defp kill_until(ends_at, storm, registry, kills) do
+    operations = Storm.operations(storm)
+
+    until(fn ->
+      :sys.get_state(registry)
+      Storm.operations(storm) >= operations + @calm or over?(ends_at)
+    end)
+
+    if over?(ends_at) do
+      kills
+    else
+      last = Process.whereis(registry)
+      kill(last)
+      restarted(registry, last)
+      kill_until(ends_at, storm, registry, kills + 1)
+    end
+  end
+
+  defp over?(ends_at), do: System.monotonic_time(:millisecond) >= ends_at
+
+  defp agree?(storm, registry) do
+    listed = GenRegistry.to_list(registry)
+    pids = listed |> Enum.map(&elem(&1, 1)) |> Enum.sort()
+
+    children =
+      for {_id, pid, :worker, [StormWorker]} <- Supervisor.which_children(registry), do: pid
+
+    ids = Enum.map(listed, &elem(&1, 0))
+
+    ids == Enum.uniq(ids) and
+      Enum.all?(listed, fn {id, pid} -> GenRegistry.lookup(registry, id) == {:ok, pid} end) and
+      GenRegistry.count(registry) == length(pids) and
+      Enum.sort(children) == pids and
+      Enum.sort(Census.alive(storm.census)) == pids
+  end
+end
