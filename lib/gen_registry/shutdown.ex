@@ -27,7 +27,7 @@ defmodule GenRegistry.Shutdown do
   end
 
   @doc "Runs a function in a process of its own, or in this one if the VM has no room for more."
-  @spec apart((() -> term)) :: :ok
+  @spec apart(fun) :: :ok
   def apart(fun) do
     spawn(fun)
     :ok
