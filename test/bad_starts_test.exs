@@ -60,7 +60,7 @@ defmodule GenRegistry.BadStartsTest do
 
   describe "what start_link answers" do
     test "{:ok, pid, info} is a start, and the info is dropped", context do
-      fun = fn -> Tuple.append(idle(), :info) end
+      fun = fn -> :erlang.append_element(idle(), :info) end
       assert {:ok, pid} = GenRegistry.lookup_or_start(context.name, :id, [fun])
       assert GenRegistry.lookup(context.name, :id) == {:ok, pid}
       assert GenRegistry.stop(context.name, :id) == :ok

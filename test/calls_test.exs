@@ -408,7 +408,11 @@ defmodule GenRegistry.CallsTest do
 
   def start_vm(options \\ %{}, args \\ []) do
     applications = [:elixir, :logger, :gen_registry]
-    paths = for application <- applications, do: [~c"-pa", :code.lib_dir(application, :ebin)]
+
+    paths =
+      for application <- applications,
+          do: [~c"-pa", :filename.join(:code.lib_dir(application), ~c"ebin")]
+
     args = args ++ Enum.concat(paths)
     {:ok, vm, _} = :peer.start_link(Map.merge(options, %{connection: :standard_io, args: args}))
     {:ok, vm}

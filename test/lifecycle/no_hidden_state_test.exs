@@ -66,7 +66,7 @@ defmodule GenRegistry.NoHiddenStateTest do
 
     ExUnit.CaptureLog.capture_log(fn ->
       monitor = Process.monitor(server)
-      :sys.replace_state(server, &%{&1 | schedule: :nothing_of_the_kind})
+      :sys.replace_state(server, &%{&1 | schedule: 0})
       ask(:start, registry, :new, [plain()])
       assert_receive {:DOWN, ^monitor, _, _, _}, 30_000
     end)
