@@ -15,7 +15,7 @@ defmodule GenRegistry.Schedule do
     :waiting?,
     flights: %{},
     # Ids whose flight is `{:queued, ticket, request}`, as `{ticket, id}`: in order of arrival.
-    queue: :queue.new(),
+    queue: :gb_sets.new(),
     tickets: 0,
     # How many starts run that are held to the bound.
     running: 0,
@@ -46,7 +46,7 @@ defmodule GenRegistry.Schedule do
           max_starting: pos_integer,
           waiting?: (from -> boolean),
           flights: %{id => {stage, line :: :queue.queue(request)}},
-          queue: :queue.queue({integer, id}),
+          queue: :gb_sets.set({integer, id}),
           tickets: integer,
           running: non_neg_integer,
           idle: [pid],
@@ -158,7 +158,7 @@ defmodule GenRegistry.Schedule do
   defp queue(schedule, id, request, line) do
     ticket = schedule.tickets
     schedule = put(schedule, id, {:queued, ticket, request}, line)
-    queue = :queue.in({ticket, id}, schedule.queue)
+    queue = :gb_sets.add_element({ticket, id}, schedule.queue)
     probes = for request <- [request | :queue.to_list(line)], do: {:probe, id, from(request)}
     {%{schedule | queue: queue, tickets: ticket + 1}, probes}
   end
@@ -246,26 +246,19 @@ defmodule GenRegistry.Schedule do
   end
 
   defp dequeue(schedule) do
-    case :queue.out(schedule.queue) do
-      {:empty, _} ->
-        {schedule, []}
-
-      {{:value, {ticket, id}}, queue} ->
-        schedule = %{schedule | queue: queue}
-
-        {schedule, begun} =
-          case schedule.flights do
-            %{^id => {{:queued, ^ticket, request}, line}} ->
-              begin(schedule, id, :queue.in_r(request, line))
-
-            # It gave up its place, or did not have to wait for it.
-            %{} ->
-              {schedule, []}
-          end
-
-        {schedule, dequeued} = dequeue(schedule)
-        {schedule, begun ++ dequeued}
+    if :gb_sets.is_empty(schedule.queue) do
+      {schedule, []}
+    else
+      {{_ticket, id}, queue} = :gb_sets.take_smallest(schedule.queue)
+      {{:queued, _, request}, line} = schedule.flights[id]
+      {schedule, begun} = begin(%{schedule | queue: queue}, id, :queue.in_r(request, line))
+      {schedule, dequeued} = dequeue(schedule)
+      {schedule, begun ++ dequeued}
     end
+  end
+
+  defp unqueue(schedule, ticket, id) do
+    update_in(schedule.queue, &:gb_sets.del_element({ticket, id}, &1))
   end
 
   @doc "An id's worker is gone, or there was none, or what a dead starter left is cleared away."
@@ -291,8 +284,15 @@ defmodule GenRegistry.Schedule do
   @spec nested(t, id, from, pid) :: {t, [action]}
   def nested(schedule, id, from, starter) do
     case schedule.flights do
-      %{^id => {{:queued, _ticket, request}, line}} ->
-        begin(schedule, id, :queue.in_r(request, line), :nested)
+      %{^id => {{:queued, ticket, request}, line}} ->
+        line = :queue.in_r(request, line)
+
+        # It may have had its answer meanwhile, and others wait now.
+        if :queue.any(&(from(&1) == from), line) do
+          schedule |> unqueue(ticket, id) |> begin(id, line, :nested)
+        else
+          {schedule, []}
+        end
 
       %{^id => {{:starting, ^starter, _, _}, line}} ->
         own? = :queue.member({:stop, from}, line)
@@ -316,7 +316,7 @@ defmodule GenRegistry.Schedule do
             {put(schedule, id, {:queued, ticket, request}, rest), []}
 
           _ ->
-            begin(schedule, id, line)
+            schedule |> unqueue(ticket, id) |> begin(id, line)
         end
 
       %{^id => {stage, line}} ->
