@@ -70,8 +70,6 @@ defmodule GenRegistry.StrangersTest do
       {:DOWN, make_ref(), :process, self(), :killed},
       {:DOWN, make_ref(), :process, busy.worker, :killed},
       {:"$gen_cast", :hello},
-      {:"$gen_cast", {:gave_up, :worker, self()}},
-      {:"$gen_cast", {:gave_up, :starting, starting}},
       # What looks like their own.
       {:started, self(), :worker, {:ok, self()}},
       {:started, self(), :starting, {:error, :failed}},
@@ -80,7 +78,10 @@ defmodule GenRegistry.StrangersTest do
       {:time_is_over, :ending, make_ref()},
       {:nested, :worker, {self(), make_ref()}, self()},
       {:nested, :starting, {self(), make_ref()}, self()},
-      {:cleared, :worker}
+      {:gave_up, :worker, self()},
+      {:gave_up, :starting, starting},
+      {:swept, self()},
+      :probe
     ]
 
     for pid <- [busy.server | busy.starters], message <- messages, do: send(pid, message)

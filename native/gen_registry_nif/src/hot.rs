@@ -13,7 +13,7 @@ use rustler::sys::{
 };
 use rustler::{Env, Term};
 
-use crate::words::{TooLarge, Words, to_id};
+use crate::flatten::{TooLarge, Words, to_id};
 
 /// How many words of an id a normal scheduler may handle: some tens of microseconds.
 pub const NORMAL: usize = 8 * 1024;

@@ -3,8 +3,10 @@
 //! Each function is described where Elixir sees it, in `lib/gen_registry/native.ex`.
 
 mod copied;
+mod flatten;
 mod hot;
 mod registry;
+mod unflatten;
 mod words;
 
 use registry_table::{Conflict, Cursor, Pid, Pinned, Stored, Table, Worker, pin};
@@ -13,7 +15,8 @@ use rustler::{Encoder, Env, Error, LocalPid, NifResult, ResourceArc, Term};
 use crate::copied::Copied;
 use crate::hot::{Failed, with_id};
 use crate::registry::{NAMES, Registered, Registry, Slot, is_alive};
-use crate::words::{pid_from_local, pid_from_term, pid_to_term, term_word, to_term};
+use crate::unflatten::{size, to_term};
+use crate::words::{pid_from_local, pid_from_term, pid_to_term, term_word};
 
 rustler::init!("Elixir.GenRegistry.Native", load = load);
 
@@ -147,7 +150,7 @@ hot::nif!(c"count", 1, count);
 
 fn sample<'a>(env: Env<'a>, [name]: [Term<'a>; 1], limit: usize) -> Result<Term<'a>, Failed> {
     let sample = with_table(name, |table, _| {
-        table.sample(|id, pid| match words::size(&id) <= limit {
+        table.sample(|id, pid| match size(&id) <= limit {
             true => Ok(entry_to_term(env, id, pid)),
             false => Err(Failed::TooLarge),
         })
@@ -166,7 +169,7 @@ fn scan<'a>(env: Env<'a>, [name, cursor]: [Term<'a>; 2], limit: usize) -> Result
     let mut left = Some(limit);
     let next = with_table(name, |table, _| {
         table.scan(Cursor::from_bits(cursor), STEP, |id, pid| {
-            left = left.and_then(|left| left.checked_sub(words::size(&id)));
+            left = left.and_then(|left| left.checked_sub(size(&id)));
             if left.is_some() {
                 entries = entries.list_prepend(entry_to_term(env, id, pid));
             }
