@@ -43,8 +43,8 @@ defmodule GenRegistry do
       of the registry itself.
     * `lookup_or_start/4` and `start/4` never answer a process that was dead when they were called.
     * A worker that is slow to start, or crashes in its start, neither delays nor harms another.
-    * A worker that ends is forgotten by the end of its exit, by the VM itself: whoever has seen the
-      `:DOWN` of a monitor that was set after the worker was registered finds its id free.
+    * A worker that ends is forgotten in the course of its exit, by the VM itself: whoever has seen
+      the `:DOWN` of a monitor that was set while the worker was alive finds its id free.
     * Reads run in their caller and take no lock.
 
   ## Ids

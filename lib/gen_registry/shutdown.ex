@@ -44,13 +44,14 @@ defmodule GenRegistry.Shutdown do
   @spec await_all(GenRegistry.name(), time) :: :ok
   def await_all(name, time) do
     caller = self()
-
+    # Should the caller be killed, this goes on. It must never reach a registry that comes later.
+    owner = Table.owner(name)
     done = make_ref()
 
     # In a process of its own, whose mailbox has nothing but what is waited for.
     apart(fn ->
-      await_until(fn -> alive(name, caller) end, deadline(time))
-      kill_all(name, caller)
+      await_until(fn -> alive_of(owner, name, caller) end, deadline(time))
+      kill_all(owner, name, caller)
       send(caller, done)
     end)
 
@@ -59,19 +60,30 @@ defmodule GenRegistry.Shutdown do
     end
   end
 
-  defp kill_all(name, caller) do
-    case alive(name, caller) do
+  defp kill_all(owner, name, caller) do
+    case alive_of(owner, name, caller) do
       [] ->
         :ok
 
       processes ->
-        kill(for {pid, _parent} <- processes, do: pid)
+        kill(for {pid, nil} <- processes, do: pid)
 
         # A worker in its init is not registered yet. Its parent is dead before it is looked for, so
         # there will be no more of them.
         kill(children(for {pid, parent} <- processes, uniq: true, do: parent || pid))
-        kill_all(name, caller)
+
+        # Sweepers last: until here, whoever opens the name next waits for them, and they end what
+        # their starters left even if nobody comes this far.
+        kill(for {pid, parent} when parent != nil <- processes, do: pid)
+        kill_all(owner, name, caller)
     end
+  end
+
+  # The name's processes, unless it has been opened again since.
+  defp alive_of(owner, name, caller) do
+    processes = alive(name, caller)
+    # Asked after that: a name never goes back to an earlier owner.
+    if Table.owner(name) == owner, do: processes, else: []
   end
 
   @doc """

@@ -178,6 +178,49 @@ defmodule GenRegistry.RegistryKilledTest do
       assert_received {:DOWN, ^monitor, _, _, _}
     end
 
+    # While one waits for it, that one is killed too. What it had begun must not reach the next one.
+    test "is killed by the one that waited first, and the next one is spared", context do
+      # To find what a starter had begun, all processes are looked at: so many take a while.
+      idle = for _ <- 1..50_000, do: spawn(&hang/0)
+      registry = registry(context, worker_shutdown: 100)
+
+      held = held(:init)
+
+      init = fn ->
+        {:parent, parent} = Process.info(self(), :parent)
+        Process.unlink(parent)
+        held.()
+      end
+
+      for n <- 1..5 do
+        first = Process.whereis(registry)
+        ask(:start, registry, n, [init])
+        begun = reached(:init)
+        starter = starter(begun)
+        watchers = fn -> elem(Process.info(starter, :monitored_by), 1) end
+        before = watchers.()
+
+        kill(first)
+        until(fn -> Process.whereis(registry) not in [nil, first] end)
+        second = Process.whereis(registry)
+        until(fn -> Enum.any?(watchers.() -- before, &is_pid/1) end)
+        [helper] = Enum.filter(watchers.() -- before, &is_pid/1)
+        helper = Process.monitor(helper)
+        kill(second)
+
+        restarted(registry, second)
+        refute Process.alive?(begun)
+        third = Process.whereis(registry)
+        worker = start!(registry, n)
+        assert_receive {:DOWN, ^helper, _, _, _}
+        assert Process.whereis(registry) == third
+        assert GenRegistry.lookup(registry, n) == {:ok, worker}
+        assert Process.alive?(worker)
+      end
+
+      Enum.each(idle, &Process.exit(&1, :kill))
+    end
+
     # It knows them all the same.
     test "is known to the one that follows one that was killed before it served", context do
       registry = registry(context, worker_shutdown: :infinity)
