@@ -88,6 +88,27 @@ defmodule GenRegistry.ShutdownTest do
     assert {:exit, _} = answer(stop)
   end
 
+  test "those without a link are told too", context do
+    registry = registry(context, worker_shutdown: :infinity)
+
+    unlinked = fn init ->
+      fn ->
+        [parent | _] = Process.get(:"$ancestors")
+        Process.unlink(parent)
+        init.()
+      end
+    end
+
+    plain = start!(registry, :plain, unlinked.(plain()))
+    {:ok, without_link} = GenRegistry.start(registry, :without, [:without_link, plain()])
+    trapping = start!(registry, :trapping, unlinked.(held_at_end(:end)))
+    monitors = Enum.map([plain, without_link, trapping], &Process.monitor/1)
+    asker = ask(fn -> end_registry(registry) end)
+    reached({:end, :shutdown}) |> go()
+    assert answer(asker) == :ok
+    for monitor <- monitors, do: assert_received({:DOWN, ^monitor, _, _, :shutdown})
+  end
+
   for {time, reason} <- [infinity: :shutdown, brutal_kill: :killed] do
     test ":worker_shutdown may be #{inspect(time)}", context do
       registry = registry(context, worker_shutdown: unquote(time))
