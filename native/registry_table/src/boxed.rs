@@ -50,7 +50,7 @@ impl<O: Opaque> Boxed<O> {
 
 /// The boxed ids of a segment, each with its process.
 pub(crate) fn boxes<const STRIDE: usize, O: Opaque>(
-    segment: &Segment<STRIDE>,
+    segment: Segment<'_, STRIDE>,
 ) -> impl Iterator<Item = (*mut Boxed<O>, Option<Pid>)> {
     let any = if STRIDE == MIDDLE + 2 { usize::MAX } else { 0 };
     let slots = segment.all().take(any);

@@ -79,10 +79,12 @@ pub enum Stored<'a, O> {
 /// what the operating system's randomness gave this process, anew for each table. A hash is a
 /// folded multiplication for each two words, as in foldhash and wyhash; those crates' hashers cost
 /// three times as much here, for state that words of a known number do not need.
-#[derive(Clone, Copy)]
 pub(crate) struct Seed {
     start: u64,
     factor: u64,
+    /// For the words that fit into a slot: with keys of their own, their multiplications need not
+    /// wait for one another.
+    keys: [[u64; 2]; 3],
 }
 
 impl Seed {
@@ -92,11 +94,12 @@ impl Seed {
             start: random(),
             // Not one of the few factors that mix badly: neither low nor high half are zeros.
             factor: random() | 1 << 63 | 1 << 31 | 1,
+            keys: [(); 3].map(|()| [random(), random()]),
         }
     }
 
-    #[inline]
-    pub(crate) fn hash<P>(self, id: &Id<'_, P>) -> u64 {
+    #[inline(always)]
+    pub(crate) fn hash<P>(&self, id: &Id<'_, P>) -> u64 {
         match id {
             Id::Word(word) => self.hash_word(word.get()),
             Id::Words { shape, words } => self.hash_words(*shape, words),
@@ -105,20 +108,30 @@ impl Seed {
     }
 
     #[inline]
-    pub(crate) fn hash_word(self, word: u64) -> u64 {
+    pub(crate) fn hash_word(&self, word: u64) -> u64 {
         finish(fold(self.start ^ word, self.factor))
     }
 
-    #[inline]
-    fn hash_words(self, shape: u8, words: &[u64]) -> u64 {
-        let (pairs, rest) = words.as_chunks::<2>();
+    #[inline(always)]
+    fn hash_words(&self, shape: u8, words: &[u64]) -> u64 {
         let mut hash = self.start.rotate_left(u32::from(shape));
+        let mut rest = words;
+        for [first_key, second_key] in self.keys {
+            rest = match *rest {
+                [] => return finish(hash),
+                [last] => return finish(hash ^ fold(last ^ first_key, second_key)),
+                [first, second, ref rest @ ..] => {
+                    hash ^= fold(first ^ first_key, second ^ second_key);
+                    rest
+                }
+            };
+        }
+        let (pairs, last) = rest.as_chunks::<2>();
         for [first, second] in pairs {
             hash = fold(hash ^ first, self.factor ^ second);
         }
-        finish(match rest {
+        finish(match last {
             [last] => fold(hash ^ last, self.factor),
-            _ if pairs.is_empty() => fold(hash, self.factor),
             _ => hash,
         })
     }

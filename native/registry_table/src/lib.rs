@@ -21,16 +21,17 @@
 //! removal.
 
 mod boxed;
+mod epoch;
 mod id;
 mod names;
-mod pinned;
 mod published;
 mod segment;
 mod shard;
 mod table;
 
+pub use epoch::{Pinned, collect, pin};
 pub use id::{Id, Opaque, Pid, Stored};
 pub use names::Names;
-pub use pinned::{Pinned, pin};
+
 pub use published::Published;
 pub use table::{Conflict, Cursor, Table, Worker};

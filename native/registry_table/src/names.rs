@@ -41,11 +41,21 @@ impl<S: Default + Sync> Names<S> {
     /// The slot of `name`, which is not zero, if it was ever claimed.
     #[inline]
     pub fn get(&'static self, name: u64) -> Option<&'static S> {
+        let place = self.first.get()?.place(name, 0);
+        // Relaxed: the slot was made with its block, whose pointer was acquired above.
+        if place.name.load(Ordering::Relaxed) == name {
+            return Some(&place.slot);
+        }
+        self.search(name)
+    }
+
+    #[cold]
+    fn search(&'static self, name: u64) -> Option<&'static S> {
         let mut block = self.first.get();
         while let Some(here) = block {
             for nth in 0..WINDOW {
                 let place = here.place(name, nth);
-                // Relaxed: the slot was made with its block, whose pointer was acquired above.
+                // Relaxed: as in `get`.
                 match place.name.load(Ordering::Relaxed) {
                     taken if taken == name => return Some(&place.slot),
                     0 => return None,

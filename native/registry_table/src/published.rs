@@ -1,61 +1,52 @@
 //! A value that many threads read while one replaces it.
 
+use std::ptr::null_mut;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-
-use crossbeam_epoch::{Atomic, Guard, Shared};
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::Pinned;
+use crate::epoch::{collect, retire};
 
 /// A place for an [`Arc`] that is read without touching its count.
 pub struct Published<T> {
     /// Invariant: null, or what `Arc::into_raw` gave for one count that belongs to this place.
-    current: Atomic<T>,
+    current: AtomicPtr<T>,
 }
 
 impl<T: Send + Sync + 'static> Published<T> {
     /// The value that is published now. It stays valid while `pinned` and the place live.
     #[inline]
-    pub fn get<'p>(&'p self, pinned: &'p Pinned) -> Option<&'p T> {
+    pub fn get<'p>(&'p self, _pinned: &'p Pinned) -> Option<&'p T> {
         // Acquire: what was written before `set` is seen through the reference.
-        let current = self.current.load(Ordering::Acquire, pinned.guard());
+        let current = self.current.load(Ordering::Acquire);
         // SAFETY: by the invariant this is null or points into an `Arc` with a count of its own.
-        // `release` gives that count up only once every guard that could have loaded it is gone, and `Drop` waits for
-        // the borrow of `self`.
+        // `release` gives that count up only once every guard that could have loaded it is gone, and
+        // `Drop` waits for the borrow of `self`.
         unsafe { current.as_ref() }
     }
 
     /// Publishes `value` in place of what was there.
     pub fn set(&self, value: Arc<T>) {
-        let guard = &crossbeam_epoch::pin();
-        // AcqRel: readers see what `value` holds, and dropping the old sees all writes to it.
-        let old = self.current.swap(pointer(value), Ordering::AcqRel, guard);
+        let new = Arc::into_raw(value).cast_mut();
+        // AcqRel: readers see what the value holds, and dropping the old sees all writes to it.
+        let old = self.current.swap(new, Ordering::AcqRel);
         // SAFETY: the swap made the old pointer's count ours alone.
-        unsafe { release(old, guard) };
+        unsafe { release(old) };
     }
 
     /// Takes `value` back, unless it was replaced meanwhile.
     pub fn retract(&self, value: &Arc<T>) {
-        let guard = &crossbeam_epoch::pin();
-        let own = Shared::from(Arc::as_ptr(value));
+        let own = Arc::as_ptr(value).cast_mut();
         // AcqRel and Relaxed: as in `set`, and nothing follows from a failure.
-        let taken = self.current.compare_exchange(
-            own,
-            Shared::null(),
-            Ordering::AcqRel,
-            Ordering::Relaxed,
-            guard,
-        );
-        if taken.is_ok() {
+        let (success, failure) = (Ordering::AcqRel, Ordering::Relaxed);
+        let taken = self
+            .current
+            .compare_exchange(own, null_mut(), success, failure);
+        if let Ok(own) = taken {
             // SAFETY: the exchange made the place's count ours alone.
-            unsafe { release(own, guard) };
+            unsafe { release(own) };
         }
     }
-}
-
-/// A pointer that has the count of `value`.
-fn pointer<'g, T>(value: Arc<T>) -> Shared<'g, T> {
-    Shared::from(Arc::into_raw(value))
 }
 
 /// Gives up one count of what was published.
@@ -63,31 +54,29 @@ fn pointer<'g, T>(value: Arc<T>) -> Shared<'g, T> {
 /// # Safety
 ///
 /// The pointer is null or has a count that is the caller's, and no reader can load it any more.
-unsafe fn release<T: Send + Sync>(old: Shared<'_, T>, guard: &Guard) {
+unsafe fn release<T: Send + Sync + 'static>(old: *mut T) {
     if !old.is_null() {
-        // SAFETY: the count is ours by the contract above. The epoch runs this once no guard is
-        // left that could have loaded the pointer; `T` is `Send` and `Sync`, so any thread may.
-        unsafe { guard.defer_unchecked(move || drop(Arc::from_raw(old.as_raw()))) };
-        guard.flush();
+        // SAFETY: the count is ours by the contract above.
+        let old = unsafe { Arc::from_raw(old) };
+        retire(size_of::<T>(), move || drop(old));
+        collect();
     }
 }
 
 impl<T> Default for Published<T> {
     fn default() -> Self {
         Self {
-            current: Atomic::null(),
+            current: AtomicPtr::new(null_mut()),
         }
     }
 }
 
 impl<T> Drop for Published<T> {
     fn drop(&mut self) {
-        // SAFETY: `&mut self` says that nobody else reads or replaces it.
-        let guard = unsafe { crossbeam_epoch::unprotected() };
-        let current = self.current.load(Ordering::Relaxed, guard);
+        let current = *self.current.get_mut();
         if !current.is_null() {
             // SAFETY: by the invariant, one count of this `Arc` is ours.
-            drop(unsafe { Arc::from_raw(current.as_raw()) });
+            drop(unsafe { Arc::from_raw(current) });
         }
     }
 }
@@ -113,7 +102,7 @@ mod tests {
         drop(pinned);
 
         while Arc::strong_count(&first) > 1 {
-            crossbeam_epoch::pin().flush();
+            collect();
         }
         let pinned = crate::pin();
         assert_eq!(place.get(&pinned), Some(&2));

@@ -14,8 +14,12 @@
 //! is in the order of its hashes but for the entries that a cluster pushed on. A scan therefore goes by
 //! hash and need not care how often the segment is rebuilt meanwhile.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
+use crate::epoch::Pinned;
 use crate::id::{Pid, Seed};
 
 /// The low bits of a tag that are not the hash's.
@@ -42,24 +46,84 @@ pub(crate) fn is_boxed(tag: u64) -> bool {
     tag & BOXED != 0
 }
 
+/// How many words a cache line has, and how many slots a segment has at the least.
 const LINE: usize = 8;
 
-#[derive(Default)]
-#[repr(align(64))]
-struct Line([AtomicU64; LINE]);
-
-pub(crate) struct Segment<const STRIDE: usize> {
-    lines: Box<[Line]>,
-    /// Log2 of the number of slots.
-    bits: u32,
-    /// How many top bits the hashes in this segment share.
-    depth: u32,
-    seed: Seed,
+/// What is in front of a segment's slots.
+#[repr(C, align(128))]
+struct Header {
     /// Slots whose tag is not zero. Written under the shard's lock.
     /// Invariant: leaves free slots, so that every search ends.
     used: AtomicUsize,
     /// Slots whose pid is not zero. Written under the shard's lock.
     live: AtomicUsize,
+}
+
+/// The bits of a segment's address that its alignment leaves free.
+const CODE: usize = align_of::<Header>() - 1;
+/// What `bits` and `depth` are at the least.
+const MIN_BITS: u32 = LINE.trailing_zeros();
+const MIN_DEPTH: u32 = 6;
+
+/// A segment, wherever it lies: it is `Copy`, and belongs to whoever has it in a [`Cell`].
+pub(crate) struct Segment<'s, const STRIDE: usize> {
+    /// Invariant: `Segment::new` made it with as many zeroed slots behind it as `bits` says, and
+    /// they live for `'s`.
+    header: NonNull<Header>,
+    /// Log2 of the number of slots.
+    bits: u32,
+    /// How many top bits the hashes in this segment share.
+    depth: u32,
+    lives: PhantomData<&'s Header>,
+}
+
+impl<const STRIDE: usize> Clone for Segment<'_, STRIDE> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<const STRIDE: usize> Copy for Segment<'_, STRIDE> {}
+
+// SAFETY: it points to atomics, which any thread may use, and free when nobody does any more.
+unsafe impl<const STRIDE: usize> Send for Segment<'_, STRIDE> {}
+
+/// A place from which readers come to a segment.
+///
+/// It holds the address and, in the bits that the alignment leaves free, what is needed to find a
+/// slot: a lookup goes from here to the slot at once. The header between would be one more line to
+/// wait for.
+#[derive(Default)]
+pub(crate) struct Cell<const STRIDE: usize> {
+    /// Invariant: null, or what `put` made of a segment.
+    packed: AtomicPtr<Header>,
+}
+
+impl<const STRIDE: usize> Cell<STRIDE> {
+    /// The segment that is here now.
+    #[inline]
+    pub(crate) fn get<'p>(&self, _pinned: &'p Pinned) -> Option<Segment<'p, STRIDE>> {
+        // Acquire: the segment's slots were written before it was put here.
+        let packed = self.packed.load(Ordering::Acquire);
+        let code = (packed.addr() & CODE) as u32;
+        Some(Segment {
+            header: NonNull::new(packed.map_addr(|address| address & !CODE))?,
+            bits: MIN_BITS + (code & 0xF),
+            depth: MIN_DEPTH + (code >> 4),
+            lives: PhantomData,
+        })
+    }
+
+    /// Puts a segment here, or nothing. Under the shard's lock.
+    pub(crate) fn put(&self, segment: Option<Segment<'_, STRIDE>>) {
+        let packed = segment.map_or(std::ptr::null_mut(), |segment| {
+            let code = (segment.bits - MIN_BITS) | ((segment.depth - MIN_DEPTH) << 4);
+            let header = segment.header.as_ptr();
+            header.map_addr(|address| address | code as usize)
+        });
+        // Release: readers see the slots as they were written.
+        self.packed.store(packed, Ordering::Release);
+    }
 }
 
 /// A slot's words: `[tag, pid, id words]`.
@@ -87,57 +151,101 @@ impl<'s, const STRIDE: usize> Slot<'s, STRIDE> {
     }
 }
 
-impl<const STRIDE: usize> Segment<STRIDE> {
-    /// An empty segment that can take `live` entries.
-    pub(crate) fn with_room_for(live: usize, depth: u32, seed: Seed) -> Self {
+impl<'s, const STRIDE: usize> Segment<'s, STRIDE> {
+    /// An empty segment that can take `live` entries. [`Segment::free`] frees it.
+    pub(crate) fn with_room_for(live: usize, depth: u32) -> Self {
         // At most three quarters full, and half that after a rebuild, so that rebuilds are rare.
         let slots = (live * 8 / 3).next_power_of_two().max(LINE);
+        let bits = slots.trailing_zeros();
+        // A VM has no room for so many processes that one segment of a thousand had that many.
+        assert!(bits - MIN_BITS <= 0xF && depth - MIN_DEPTH <= CODE as u32 >> 4);
+        let layout = Self::layout(bits);
+        // SAFETY: the layout is not empty.
+        let memory = unsafe { alloc_zeroed(layout) };
+        let Some(header) = NonNull::new(memory.cast()) else {
+            handle_alloc_error(layout)
+        };
         Self {
-            lines: std::iter::repeat_with(Line::default)
-                .take(slots * STRIDE / LINE)
-                .collect(),
-            bits: slots.trailing_zeros(),
+            header,
+            bits,
             depth,
-            seed,
-            used: AtomicUsize::new(0),
-            live: AtomicUsize::new(0),
+            lives: PhantomData,
         }
     }
 
-    pub(crate) fn depth(&self) -> u32 {
+    /// Of the header and so many slots.
+    fn layout(bits: u32) -> Layout {
+        let slots = size_of::<[AtomicU64; STRIDE]>() << bits;
+        Layout::from_size_align(size_of::<Header>() + slots, align_of::<Header>())
+            .unwrap_or_else(|_| unreachable!("a segment has a bounded size"))
+    }
+
+    /// How much memory it takes.
+    pub(crate) fn bytes(self) -> usize {
+        Self::layout(self.bits).size()
+    }
+
+    /// The same one, for whoever is to free it: it must not be read any more.
+    pub(crate) fn loose(self) -> Segment<'static, STRIDE> {
+        Segment {
+            header: self.header,
+            bits: self.bits,
+            depth: self.depth,
+            lives: PhantomData,
+        }
+    }
+
+    /// Frees it.
+    ///
+    /// # Safety
+    ///
+    /// It is in no cell, nobody reads it, and it is not freed again.
+    pub(crate) unsafe fn free(self) {
+        // SAFETY: `new` allocated it with this layout; the rest is the caller's promise.
+        unsafe { dealloc(self.header.as_ptr().cast(), Self::layout(self.bits)) };
+    }
+
+    #[inline]
+    fn header(self) -> &'s Header {
+        // SAFETY: by its invariant it lives for `'s`; all-zero bytes are a header.
+        unsafe { self.header.as_ref() }
+    }
+
+    pub(crate) fn depth(self) -> u32 {
         self.depth
     }
 
-    pub(crate) fn slots(&self) -> usize {
+    #[inline]
+    pub(crate) fn slots(self) -> usize {
         1 << self.bits
     }
 
-    pub(crate) fn live(&self) -> usize {
+    pub(crate) fn live(self) -> usize {
         // Relaxed: exact under the lock, and no more than a hint without it.
-        self.live.load(Ordering::Relaxed)
+        self.header().live.load(Ordering::Relaxed)
     }
 
     #[inline]
-    pub(crate) fn slot(&self, index: usize) -> Slot<'_, STRIDE> {
+    pub(crate) fn slot(self, index: usize) -> Slot<'s, STRIDE> {
         let index = index & (self.slots() - 1);
-        let per_line = LINE / STRIDE;
-        let (slots, _) = self.lines[index / per_line].0.as_chunks();
-        Slot(&slots[index % per_line])
+        // SAFETY: by the header's invariant so many slots lie behind it and live for `'s`. They are
+        // zeroed atomics, aligned since the header is.
+        Slot(unsafe { self.header.add(1).cast().add(index).as_ref() })
     }
 
     #[inline]
-    fn home(&self, hash: u64) -> usize {
+    fn home(self, hash: u64) -> usize {
         (hash << self.depth >> (u64::BITS - self.bits)) as usize
     }
 
     /// The slot with this tag that `same` says yes to.
     #[inline]
     pub(crate) fn find(
-        &self,
+        self,
         hash: u64,
         tag: u64,
-        same: impl Fn(Slot<'_, STRIDE>) -> bool,
-    ) -> Option<Slot<'_, STRIDE>> {
+        same: impl Fn(Slot<'s, STRIDE>) -> bool,
+    ) -> Option<Slot<'s, STRIDE>> {
         let mut index = self.home(hash);
         loop {
             let slot = self.slot(index);
@@ -150,7 +258,7 @@ impl<const STRIDE: usize> Segment<STRIDE> {
     }
 
     /// The slot for an id with this hash that is not there. Only if there is room.
-    pub(crate) fn free(&self, hash: u64) -> Slot<'_, STRIDE> {
+    pub(crate) fn vacant(self, hash: u64) -> Slot<'s, STRIDE> {
         let mut index = self.home(hash);
         while self.slot(index).tag() != 0 {
             index += 1;
@@ -159,7 +267,7 @@ impl<const STRIDE: usize> Segment<STRIDE> {
     }
 
     /// The slot that holds `pid`, whose id has this hash.
-    pub(crate) fn find_pid(&self, hash: u64, pid: Pid) -> Option<Slot<'_, STRIDE>> {
+    pub(crate) fn find_pid(self, hash: u64, pid: Pid) -> Option<Slot<'s, STRIDE>> {
         let home = self.home(hash);
         (home..home + self.slots())
             .map(|index| self.slot(index))
@@ -168,17 +276,17 @@ impl<const STRIDE: usize> Segment<STRIDE> {
     }
 
     /// Whether one more slot may be taken.
-    pub(crate) fn has_room(&self) -> bool {
-        self.used.load(Ordering::Relaxed) < self.slots() / 4 * 3
+    pub(crate) fn has_room(self) -> bool {
+        self.header().used.load(Ordering::Relaxed) < self.slots() / 4 * 3
     }
 
     /// Whether so little is left that the segment should be rebuilt smaller.
-    pub(crate) fn is_sparse(&self) -> bool {
+    pub(crate) fn is_sparse(self) -> bool {
         self.slots() > LINE && self.live() < self.slots() / 8
     }
 
     /// Takes a free slot. Under the shard's lock, and only if there is room.
-    pub(crate) fn fill(&self, slot: Slot<'_, STRIDE>, tag: u64, words: &[u64], pid: Pid) {
+    pub(crate) fn fill(self, slot: Slot<'_, STRIDE>, tag: u64, words: &[u64], pid: Pid) {
         for (place, &word) in slot.0[2..].iter().zip(words) {
             // Relaxed, here and for the pid: the tag is what publishes them.
             place.store(word, Ordering::Relaxed);
@@ -186,24 +294,24 @@ impl<const STRIDE: usize> Segment<STRIDE> {
         slot.0[1].store(pid.word(), Ordering::Relaxed);
         // Release: see `Slot::tag`.
         slot.0[0].store(tag, Ordering::Release);
-        self.used.fetch_add(1, Ordering::Relaxed);
-        self.live.fetch_add(1, Ordering::Relaxed);
+        self.header().used.fetch_add(1, Ordering::Relaxed);
+        self.header().live.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Puts a pid into a slot that has none, or takes it out. Under the shard's lock.
-    pub(crate) fn set_pid(&self, slot: Slot<'_, STRIDE>, pid: Option<Pid>) {
+    pub(crate) fn set_pid(self, slot: Slot<'_, STRIDE>, pid: Option<Pid>) {
         // Release: see `Slot::pid`.
         slot.0[1].store(pid.map_or(0, Pid::word), Ordering::Release);
         match pid {
-            Some(_) => self.live.fetch_add(1, Ordering::Relaxed),
-            None => self.live.fetch_sub(1, Ordering::Relaxed),
+            Some(_) => self.header().live.fetch_add(1, Ordering::Relaxed),
+            None => self.header().live.fetch_sub(1, Ordering::Relaxed),
         };
     }
 
     /// The live entries whose hashes share the first `depth` bits with `hash`, in a new segment of
     /// that depth with room for `more`. Under the shard's lock.
-    pub(crate) fn part(&self, hash: u64, depth: u32, more: usize) -> Self {
-        let belongs = |tag| (self.hash(tag) ^ hash) >> (u64::BITS - depth) == 0;
+    pub(crate) fn part(self, hash: u64, depth: u32, more: usize, seed: &Seed) -> Self {
+        let belongs = |tag| (Self::hash(tag, seed) ^ hash) >> (u64::BITS - depth) == 0;
         let live = || {
             self.all()
                 .filter_map(|slot| match (slot.tag(), slot.pid()) {
@@ -211,7 +319,7 @@ impl<const STRIDE: usize> Segment<STRIDE> {
                     _ => None,
                 })
         };
-        let new = Self::with_room_for(live().count() + more, depth, self.seed);
+        let new = Self::with_room_for(live().count() + more, depth);
         for (slot, tag, pid) in live() {
             let mut words = [0; LINE];
             let mut width = 0;
@@ -219,19 +327,19 @@ impl<const STRIDE: usize> Segment<STRIDE> {
                 *to = from;
                 width += 1;
             }
-            new.fill(new.free(self.hash(tag)), tag, &words[..width], pid);
+            new.fill(new.vacant(Self::hash(tag, seed)), tag, &words[..width], pid);
         }
         new
     }
 
-    pub(crate) fn all(&self) -> impl Iterator<Item = Slot<'_, STRIDE>> {
-        (0..self.slots()).map(|index| self.slot(index))
+    pub(crate) fn all(self) -> impl Iterator<Item = Slot<'s, STRIDE>> {
+        (0..self.slots()).map(move |index| self.slot(index))
     }
 
     /// As much of a slot's hash as the table goes by.
-    fn hash(&self, tag: u64) -> u64 {
+    fn hash(tag: u64, seed: &Seed) -> u64 {
         if STRIDE == 2 {
-            self.seed.hash_word(tag)
+            seed.hash_word(tag)
         } else {
             tag & !TAG_BITS
         }
@@ -240,9 +348,10 @@ impl<const STRIDE: usize> Segment<STRIDE> {
     /// Visits the live entries whose hashes are `from` or above, over at most `limit` homes, and
     /// answers the hash to go on from, or `None` at the segment's end.
     pub(crate) fn scan(
-        &self,
+        self,
         from: u64,
         limit: usize,
+        seed: &Seed,
         mut visit: impl FnMut(Slot<'_, STRIDE>, Pid),
     ) -> Option<u64> {
         let first = self.home(from);
@@ -261,7 +370,7 @@ impl<const STRIDE: usize> Segment<STRIDE> {
                 }
                 continue;
             }
-            let hash = self.hash(tag);
+            let hash = Self::hash(tag, seed);
             if hash >= from
                 && next.is_none_or(|next| hash < next)
                 && let Some(pid) = slot.pid()

@@ -5,14 +5,14 @@
 //! that is full is split in two by the next bit, up to a part of the shard each, so that no segment
 //! of a large table takes long to copy.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 
-use crossbeam_epoch::{Atomic, Guard, Owned, Shared};
 use parking_lot::Mutex;
 
 use crate::boxed::{Boxed, boxes};
+use crate::epoch::{self, Pinned};
 use crate::id::{Opaque, Pid, Seed};
-use crate::segment::{Segment, Slot};
+use crate::segment::{Cell, Segment, Slot};
 
 /// How many of a hash's top bits choose the shard.
 pub(crate) const SHARD_BITS: u32 = 6;
@@ -58,34 +58,25 @@ impl Shard {
 #[derive(Default)]
 pub(crate) struct Parts<const STRIDE: usize> {
     /// Invariant: each is null, or has a segment that all cells of the segment's own range have.
-    cells: [Atomic<Segment<STRIDE>>; PARTS],
-}
-
-/// What became of a segment when an entry was taken out of it.
-#[derive(PartialEq)]
-pub(crate) enum Hidden {
-    /// It stays.
-    InPlace,
-    /// Another has its place.
-    Replaced,
+    cells: [Cell<STRIDE>; PARTS],
 }
 
 impl<const STRIDE: usize> Parts<STRIDE> {
     /// The segment for ids of this hash.
     #[inline]
-    pub(crate) fn load<'g>(&self, hash: u64, guard: &'g Guard) -> Option<&'g Segment<STRIDE>> {
-        load(&self.cells[part(hash)], guard)
+    pub(crate) fn get<'p>(&self, hash: u64, pinned: &'p Pinned) -> Option<Segment<'p, STRIDE>> {
+        self.cells[part(hash)].get(pinned)
     }
 
     /// All segments, each once.
-    pub(crate) fn segments<'g>(
+    pub(crate) fn segments<'p>(
         &self,
-        guard: &'g Guard,
-    ) -> impl Iterator<Item = &'g Segment<STRIDE>> {
+        pinned: &'p Pinned,
+    ) -> impl Iterator<Item = Segment<'p, STRIDE>> {
         let mut next = 0;
         std::iter::from_fn(move || {
             while next < PARTS {
-                let segment = load(&self.cells[next], guard);
+                let segment = self.cells[next].get(pinned);
                 next += segment.map_or(1, |segment| parts(segment.depth()));
                 if segment.is_some() {
                     return segment;
@@ -102,112 +93,108 @@ impl<const STRIDE: usize> Parts<STRIDE> {
         from: u64,
         left: &mut usize,
         visit: impl FnMut(Slot<'_, STRIDE>, Pid),
-        guard: &Guard,
+        seed: &Seed,
+        pinned: &Pinned,
     ) -> Option<u64> {
         let after =
             |depth: u32| ((from >> (u64::BITS - depth)) + 1).checked_mul(1 << (u64::BITS - depth));
-        let Some(segment) = self.load(from, guard) else {
+        let Some(segment) = self.get(from, pinned) else {
             *left -= 1;
             return after(DEEPEST);
         };
         let limit = *left;
         *left = left.saturating_sub(segment.slots());
-        let next = segment.scan(from, limit, visit);
+        let next = segment.scan(from, limit, seed, visit);
         next.or_else(|| after(segment.depth()))
     }
 
     /// A segment for an id of this hash in place of `old`, which has no room for it, if there is
     /// one. Under the shard's lock.
-    pub(crate) fn make_room<'g, O: Opaque>(
+    pub(crate) fn make_room<'p, O: Opaque>(
         &self,
         hash: u64,
-        old: Option<&Segment<STRIDE>>,
-        seed: Seed,
-        guard: &'g Guard,
-    ) -> Option<&'g Segment<STRIDE>> {
+        old: Option<Segment<'p, STRIDE>>,
+        seed: &Seed,
+        pinned: &'p Pinned,
+    ) -> Option<Segment<'p, STRIDE>> {
         match old {
             None => {
                 let depth = (SHARD_BITS..DEEPEST).find(|&depth| {
                     let cells = &self.cells[range(hash, depth)];
-                    cells.iter().all(|cell| load(cell, guard).is_none())
+                    cells.iter().all(|cell| cell.get(pinned).is_none())
                 });
                 let depth = depth.unwrap_or(DEEPEST);
-                self.put(
-                    hash,
-                    depth,
-                    Some(Segment::with_room_for(1, depth, seed)),
-                    guard,
-                );
+                self.put(hash, depth, Some(Segment::with_room_for(1, depth)));
             }
             Some(old) if old.live() >= SPLIT && old.depth() < DEEPEST => {
                 let depth = old.depth() + 1;
                 let bit = 1 << (u64::BITS - depth);
                 let [lower, upper] = [hash & !bit, hash | bit];
-                let halves = [lower, upper].map(|half| (half, old.part(half, depth, 1)));
-                let replaced = self.cells[part(hash)].load(Ordering::Relaxed, guard);
+                let halves = [lower, upper].map(|half| (half, old.part(half, depth, 1, seed)));
                 for (half, new) in halves {
-                    self.put(half, depth, Some(new), guard);
+                    self.put(half, depth, Some(new));
                 }
-                retire::<_, O>(replaced, guard);
+                retire::<_, O>(old);
             }
-            Some(old) => self.replace::<O>(hash, old, Some(old.part(hash, old.depth(), 1)), guard),
+            Some(old) => {
+                let new = old.part(hash, old.depth(), 1, seed);
+                self.replace::<O>(hash, old, Some(new));
+            }
         }
-        self.load(hash, guard)
+        self.get(hash, pinned)
     }
 
-    /// Takes the pid out of the slot that has it. Under the shard's lock. `None` if none has it.
-    pub(crate) fn hide<O: Opaque>(&self, hash: u64, pid: Pid, guard: &Guard) -> Option<Hidden> {
-        let segment = self.load(hash, guard)?;
-        let slot = segment.find_pid(hash, pid)?;
+    /// Takes the pid out of the slot that has it. Under the shard's lock. Answers whether one had
+    /// it.
+    pub(crate) fn hide<O: Opaque>(
+        &self,
+        hash: u64,
+        pid: Pid,
+        seed: &Seed,
+        pinned: &Pinned,
+    ) -> bool {
+        let Some(segment) = self.get(hash, pinned) else {
+            return false;
+        };
+        let Some(slot) = segment.find_pid(hash, pid) else {
+            return false;
+        };
         segment.set_pid(slot, None);
         if segment.live() == 0 {
-            self.replace::<O>(hash, segment, None, guard);
+            self.replace::<O>(hash, segment, None);
         } else if segment.is_sparse() {
-            let smaller = segment.part(hash, segment.depth(), 0);
-            self.replace::<O>(hash, segment, Some(smaller), guard);
-        } else {
-            return Some(Hidden::InPlace);
+            let smaller = segment.part(hash, segment.depth(), 0, seed);
+            self.replace::<O>(hash, segment, Some(smaller));
         }
-        Some(Hidden::Replaced)
+        true
     }
 
-    /// Publishes `new`, which has the old one's live entries, and frees the old one.
+    /// Puts `new`, which has the old one's live entries, in its place, and frees the old one.
     fn replace<O: Opaque>(
         &self,
         hash: u64,
-        old: &Segment<STRIDE>,
-        new: Option<Segment<STRIDE>>,
-        guard: &Guard,
+        old: Segment<'_, STRIDE>,
+        new: Option<Segment<'_, STRIDE>>,
     ) {
-        let replaced = self.cells[part(hash)].load(Ordering::Relaxed, guard);
-        self.put(hash, old.depth(), new, guard);
-        retire::<_, O>(replaced, guard);
+        self.put(hash, old.depth(), new);
+        retire::<_, O>(old);
     }
 
-    fn put(&self, hash: u64, depth: u32, new: Option<Segment<STRIDE>>, guard: &Guard) {
-        let new = new.map_or(Shared::null(), |new| Owned::new(new).into_shared(guard));
+    fn put(&self, hash: u64, depth: u32, new: Option<Segment<'_, STRIDE>>) {
         for cell in &self.cells[range(hash, depth)] {
-            // Release: readers see the slots as they were written.
-            cell.store(new, Ordering::Release);
+            cell.put(new);
         }
     }
 
     /// Frees everything. The table is not shared any more.
     pub(crate) fn free<O: Opaque>(&mut self) {
-        let mut next = 0;
-        while next < PARTS {
-            let cell = &mut self.cells[next];
-            // SAFETY: each segment is taken from the first cell that has it, and the others of its
-            // range are passed over. Nobody else has it.
-            let Some(segment) = (unsafe { std::mem::take(cell).try_into_owned() }) else {
-                next += 1;
-                continue;
-            };
-            next += parts(segment.depth());
-            for (boxed, _) in boxes::<_, O>(&segment) {
+        for segment in self.segments(&epoch::pin()) {
+            for (boxed, _) in boxes::<_, O>(segment) {
                 // SAFETY: `Boxed::keep` made it, and it is in no other segment: see `retire`.
                 drop(unsafe { Box::from_raw(boxed) });
             }
+            // SAFETY: `&mut self` says that nobody else comes to it, and nobody comes here again.
+            unsafe { segment.free() };
         }
     }
 }
@@ -229,32 +216,34 @@ fn range(hash: u64, depth: u32) -> std::ops::Range<usize> {
     first..first + parts(depth)
 }
 
-#[inline]
-fn load<'g, const STRIDE: usize>(
-    cell: &Atomic<Segment<STRIDE>>,
-    guard: &'g Guard,
-) -> Option<&'g Segment<STRIDE>> {
-    // Acquire: the segment's slots were written before it was published.
-    let segment = cell.load(Ordering::Acquire, guard);
-    // SAFETY: a cell has null or a segment that `Parts::put` published. It is freed only through the
-    // epoch, see `retire`, so not while `guard` lives.
-    unsafe { segment.as_ref() }
+/// Frees a segment that was just taken out of its cells, with the boxed ids that only it has, once
+/// no reader can see it.
+fn retire<const STRIDE: usize, O: Opaque>(old: Segment<'_, STRIDE>) {
+    // One by one, so that no thread that happens to collect must free many at once.
+    for (boxed, _) in boxes::<_, O>(old).filter(|(_, pid)| pid.is_none()) {
+        let loose = Loose(boxed);
+        // SAFETY: the ids that had no process were not copied, so they are only here, and a segment
+        // is retired only once. It is run when nobody reads them any more.
+        epoch::retire(size_of::<Boxed<O>>(), move || unsafe { loose.free() });
+    }
+    let old = old.loose();
+    // SAFETY: it is in no cell, so this is the only place that frees it. It is run when no reader
+    // is left that may have come to it.
+    epoch::retire(old.bytes(), move || unsafe { old.free() });
 }
 
-/// Frees a segment that is in no cell any more, with the boxed ids that only it has, once no reader
-/// can see it.
-fn retire<const STRIDE: usize, O: Opaque>(old: Shared<'_, Segment<STRIDE>>, guard: &Guard) {
-    // SAFETY: as in `load`.
-    let Some(segment) = (unsafe { old.as_ref() }) else {
-        return;
-    };
-    // One by one, so that no thread that happens to collect must free many at once.
-    for (boxed, _) in boxes::<_, O>(segment).filter(|(_, pid)| pid.is_none()) {
-        // SAFETY: the ids that had no process were not copied, so they are only here, and a segment
-        // is retired only once. The epoch waits for those who read them.
-        unsafe { guard.defer_unchecked(move || drop(Box::<Boxed<O>>::from_raw(boxed))) };
+/// A boxed id that no segment has any more.
+struct Loose<O>(*mut Boxed<O>);
+
+// SAFETY: an `Opaque` may be dropped by any thread.
+unsafe impl<O: Opaque> Send for Loose<O> {}
+
+impl<O> Loose<O> {
+    /// # Safety
+    ///
+    /// `Boxed::keep` made it, nobody reads it, and it is not freed again.
+    unsafe fn free(self) {
+        // SAFETY: by the contract above.
+        drop(unsafe { Box::from_raw(self.0) });
     }
-    // SAFETY: it is in no cell, so this is the only place that frees it. The epoch waits for every
-    // reader that may have loaded it.
-    unsafe { guard.defer_destroy(old) };
 }

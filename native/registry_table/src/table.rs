@@ -3,15 +3,14 @@
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use crossbeam_epoch::Guard;
 use dashmap::{DashMap, Entry};
 use foldhash::fast::FixedState;
 
 use crate::boxed::{Boxed, MIDDLE, WIDE, with_stored};
+use crate::epoch::{Pinned, collect_if_due, pin};
 use crate::id::{Id, Opaque, Pid, Seed, Stored};
-use crate::pinned::Pinned;
 use crate::segment::{Slot, tag};
-use crate::shard::{Apart, Hidden, Parts, SHARD_BITS, Shard};
+use crate::shard::{Apart, Parts, SHARD_BITS, Shard};
 
 const SHARDS: usize = 1 << SHARD_BITS;
 
@@ -155,30 +154,29 @@ impl<O: Opaque> Table<O> {
     pub fn new() -> Self {
         let seed = Seed::random();
         Self {
-            seed,
             shards: std::iter::repeat_with(Shard::new).take(SHARDS).collect(),
             pids: DashMap::with_hasher_and_shard_amount(FixedState::default(), PID_SHARDS),
             count: Apart(AtomicUsize::new(0)),
             processes: Apart(AtomicUsize::new(0)),
             closed: AtomicBool::new(false),
             random: Apart(AtomicU64::new(seed.hash_word(1))),
+            seed,
             opaque: PhantomData,
         }
     }
 
     /// The process of an id.
-    #[inline]
+    #[inline(always)]
     pub fn get(&self, id: &Id<'_, O::Probe<'_>>, pinned: &Pinned) -> Option<Pid> {
-        let guard = pinned.guard();
         let hash = self.seed.hash(id);
         by_class!(self.shard(hash), hash, id, |parts, _place, tag, same| {
-            parts.load(hash, guard)?.find(hash, tag, same)?.pid()
+            parts.get(hash, pinned)?.find(hash, tag, same)?.pid()
         })
     }
 
     /// Enters `worker` for an id that has none.
     pub fn insert(&self, id: &Id<'_, O::Probe<'_>>, worker: Worker) -> Result<(), Conflict> {
-        let guard = &crossbeam_epoch::pin();
+        let pinned = &pin();
         let hash = self.seed.hash(id);
         let shard = self.shard(hash);
         let writer = shard.writer.0.lock();
@@ -187,8 +185,8 @@ impl<O: Opaque> Table<O> {
             self.track(worker);
             return Err(Conflict::Closed);
         }
-        let frees = by_class!(shard, hash, id, |parts, place, tag, same| {
-            let old = parts.load(hash, guard);
+        by_class!(shard, hash, id, |parts, place, tag, same| {
+            let old = parts.get(hash, pinned);
             let found = old.and_then(|old| old.find(hash, tag, same));
             if let Some(pid) = found.and_then(Slot::pid) {
                 return Err(Conflict::IdTaken(pid));
@@ -200,12 +198,11 @@ impl<O: Opaque> Table<O> {
             match (old, found) {
                 (Some(segment), Some(slot)) => {
                     segment.set_pid(slot, Some(worker.pid));
-                    false
                 }
                 (old, _) => {
                     let roomy = old.filter(|old| old.has_room());
                     let segment = roomy
-                        .or_else(|| parts.make_room::<O>(hash, old, self.seed, guard))
+                        .or_else(|| parts.make_room::<O>(hash, old, &self.seed, pinned))
                         .unwrap_or_else(|| unreachable!("just made"));
                     let pointer = boxed.map(|boxed| [Box::into_raw(boxed) as u64]);
                     let words = match (&pointer, id) {
@@ -213,18 +210,15 @@ impl<O: Opaque> Table<O> {
                         (None, Id::Words { words, .. }) => words,
                         (None, _) => &[],
                     };
-                    segment.fill(segment.free(hash), tag, words, worker.pid);
-                    roomy.is_none() && old.is_some()
+                    segment.fill(segment.vacant(hash), tag, words, worker.pid);
                 }
             }
         });
         shard.live.0.fetch_add(1, Ordering::Relaxed);
         self.count.0.fetch_add(1, Ordering::Relaxed);
         drop(writer);
-        if frees {
-            // Frees what it can, which may run the code of an `Opaque`: so without the lock.
-            guard.flush();
-        }
+        // Without the lock, for it may run the code of an `Opaque`.
+        collect_if_due();
         Ok(())
     }
 
@@ -246,7 +240,7 @@ impl<O: Opaque> Table<O> {
     /// Takes the entry of an id out of sight. Its process stays known until it is removed.
     pub fn retire(&self, id: &Id<'_, O::Probe<'_>>) -> Option<Worker> {
         let hash = self.seed.hash(id);
-        let pid = self.get(id, &crate::pin())?;
+        let pid = self.get(id, &pin())?;
         let record = self.hide(pid, Some(upper_half(hash)), || {
             if let Some(mut record) = self.pids.get_mut(&pid.word()) {
                 record.place = Place::Hidden;
@@ -306,7 +300,7 @@ impl<O: Opaque> Table<O> {
 
     /// One entry, each as likely as the others when nothing changes meanwhile.
     pub fn sample<R>(&self, take: impl FnOnce(Stored<'_, O>, Pid) -> R) -> Option<R> {
-        let guard = &crossbeam_epoch::pin();
+        let pinned = &pin();
         let mut take = Some(take);
         // A round fails only if an entry went away while it was sought.
         for _ in 0..100 {
@@ -325,9 +319,9 @@ impl<O: Opaque> Table<O> {
                 continue;
             };
             let found = self
-                .pick(&shard.narrow, &mut nth, &mut take, guard)
-                .or_else(|| self.pick(&shard.middle, &mut nth, &mut take, guard))
-                .or_else(|| self.pick(&shard.wide, &mut nth, &mut take, guard));
+                .pick(&shard.narrow, &mut nth, &mut take, pinned)
+                .or_else(|| self.pick(&shard.middle, &mut nth, &mut take, pinned))
+                .or_else(|| self.pick(&shard.wide, &mut nth, &mut take, pinned));
             if found.is_some() {
                 return found;
             }
@@ -345,7 +339,7 @@ impl<O: Opaque> Table<O> {
         limit: usize,
         mut visit: impl FnMut(Stored<'_, O>, Pid),
     ) -> Option<Cursor> {
-        let guard = &crossbeam_epoch::pin();
+        let pinned = &pin();
         let (class, mut from) = cursor.parts();
         let mut left = limit.max(1);
         while left > 0 {
@@ -353,11 +347,13 @@ impl<O: Opaque> Table<O> {
             let next = match class {
                 0 => shard
                     .narrow
-                    .scan(from, &mut left, stored(&mut visit), guard),
+                    .scan(from, &mut left, stored(&mut visit), &self.seed, pinned),
                 1 => shard
                     .middle
-                    .scan(from, &mut left, stored(&mut visit), guard),
-                _ => shard.wide.scan(from, &mut left, stored(&mut visit), guard),
+                    .scan(from, &mut left, stored(&mut visit), &self.seed, pinned),
+                _ => shard
+                    .wide
+                    .scan(from, &mut left, stored(&mut visit), &self.seed, pinned),
             };
             from = match next {
                 Some(hash) => hash,
@@ -393,7 +389,7 @@ impl<O: Opaque> Table<O> {
     /// comes to it. Answers what was known of the process; nothing happens if nothing was, or if
     /// its id has another hash than the one wanted.
     fn hide(&self, pid: Pid, wanted: Option<u32>, note: impl FnOnce()) -> Option<Record> {
-        let guard = &crossbeam_epoch::pin();
+        let pinned = &pin();
         let look = || self.pids.get(&pid.word()).map(|record| *record);
         loop {
             let record = look()?;
@@ -408,21 +404,19 @@ impl<O: Opaque> Table<O> {
                 continue;
             }
             let hidden = match record.place {
-                Place::Narrow => shard.narrow.hide::<O>(hash, pid, guard),
-                Place::Middle => shard.middle.hide::<O>(hash, pid, guard),
-                Place::Wide => shard.wide.hide::<O>(hash, pid, guard),
-                Place::Hidden => None,
+                Place::Narrow => shard.narrow.hide::<O>(hash, pid, &self.seed, pinned),
+                Place::Middle => shard.middle.hide::<O>(hash, pid, &self.seed, pinned),
+                Place::Wide => shard.wide.hide::<O>(hash, pid, &self.seed, pinned),
+                Place::Hidden => false,
             };
-            if hidden.is_some() {
+            if hidden {
                 shard.live.0.fetch_sub(1, Ordering::Relaxed);
                 self.count.0.fetch_sub(1, Ordering::Relaxed);
             }
             note();
             drop(writer);
-            if hidden == Some(Hidden::Replaced) {
-                // As in `insert`; and little by little, lest one collection frees it all.
-                guard.flush();
-            }
+            // As in `insert`.
+            collect_if_due();
             return Some(record);
         }
     }
@@ -433,9 +427,9 @@ impl<O: Opaque> Table<O> {
         parts: &Parts<STRIDE>,
         nth: &mut u64,
         take: &mut Option<impl FnOnce(Stored<'_, O>, Pid) -> R>,
-        guard: &Guard,
+        pinned: &Pinned,
     ) -> Option<R> {
-        let segment = parts.segments(guard).find(|segment| {
+        let segment = parts.segments(pinned).find(|segment| {
             let here = segment.live() as u64;
             let found = *nth < here;
             *nth -= if found { 0 } else { here };

@@ -1,0 +1,386 @@
+//! When memory that readers may still look at can be freed.
+//!
+//! A reader notes, in a record of its thread's own, the number of the epoch in which it began. A
+//! writer that takes something out of the readers' reach hands it to [`retire`], which ends the
+//! epoch: whoever begins in a later one cannot reach it. It is freed once no reader is left that
+//! began in its own epoch or before.
+//!
+//! The order that this takes between a reader's note and its first look is paid for by those who
+//! free, with a `membarrier(2)` of the whole process, where the system has that. Elsewhere every
+//! reader pays for a fence. `crossbeam-epoch`, which always does, cost a lookup of an integer among
+//! 1,000 an eighth of its time; a fence less is why this is here.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::marker::PhantomData;
+use std::sync::atomic::{
+    AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, compiler_fence, fence,
+};
+
+use parking_lot::Mutex;
+
+/// How much is retired before it is tried to free it: so many things, less if they are large.
+const MUCH: usize = 32;
+/// As many bytes count as one thing more.
+const PORTION: usize = 8 * 1024;
+
+/// How much is freed at once, lest one caller pay for what others left.
+const AT_ONCE: usize = 64;
+
+/// While it lives, nothing that was read under it is freed.
+pub struct Pinned {
+    reader: &'static Reader,
+    /// It belongs to the thread whose reader it is.
+    here: PhantomData<*const ()>,
+}
+
+/// One thread's note. Invariant: written by that thread only, but for `taken`.
+#[derive(Default)]
+#[repr(align(128))]
+struct Reader {
+    /// The epoch in which its thread began to read; zero while it does not.
+    since: AtomicU64,
+    /// How many guards the thread has.
+    guards: AtomicU32,
+    /// Whether a thread has it.
+    taken: AtomicBool,
+    /// The reader that was made before this one. Written before others see this one.
+    next: AtomicPtr<Reader>,
+}
+
+/// Something to be freed.
+struct Retired {
+    /// The epoch in which it was still in reach.
+    epoch: u64,
+    weight: usize,
+    free: Box<dyn FnOnce() + Send>,
+}
+
+struct Limbo {
+    /// In the order of their epochs.
+    retired: VecDeque<Retired>,
+    /// Of all of them.
+    weight: usize,
+    /// The weight at which the next try to free is due.
+    due: usize,
+}
+
+/// The current epoch; goes up with each retirement.
+static EPOCH: AtomicU64 = AtomicU64::new(1);
+/// All readers there ever were. They are never freed, but used again by later threads.
+static READERS: AtomicPtr<Reader> = AtomicPtr::new(std::ptr::null_mut());
+static LIMBO: Mutex<Limbo> = Mutex::new(Limbo {
+    retired: VecDeque::new(),
+    weight: 0,
+    due: MUCH,
+});
+/// Whether the limbo has reached the weight at which a try is due. Written under its lock.
+static DUE: AtomicBool = AtomicBool::new(false);
+
+thread_local! {
+    /// This thread's reader. Apart from the lease, since what has a destructor is slower to reach.
+    static READER: Cell<Option<&'static Reader>> = const { Cell::new(None) };
+    static LEASE: Lease = const { Lease };
+}
+
+/// Gives the thread's reader back when the thread ends.
+struct Lease;
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(reader) = READER.take() {
+            // Release, with the Acquire in `register`: the next thread goes on from what this one
+            // left. A guard that outlives this keeps the reader, which is lost then.
+            if reader.guards.load(Ordering::Relaxed) == 0 {
+                reader.taken.store(false, Ordering::Release);
+            }
+        }
+    }
+}
+
+/// Begins to read. It costs a nanosecond or two, and holds up nobody but the memory that others
+/// want to free.
+#[inline]
+pub fn pin() -> Pinned {
+    let reader = READER.get().unwrap_or_else(register);
+    // Relaxed: only this thread writes and reads it.
+    let guards = reader.guards.load(Ordering::Relaxed);
+    reader.guards.store(guards + 1, Ordering::Relaxed);
+    if guards == 0 {
+        // Acquire: whoever sees an epoch sees that what was retired before it is out of reach.
+        let epoch = EPOCH.load(Ordering::Acquire);
+        // Relaxed: `light_barrier` is what orders it before this thread's looks.
+        reader.since.store(epoch, Ordering::Relaxed);
+        light_barrier();
+    }
+    Pinned {
+        reader,
+        here: PhantomData,
+    }
+}
+
+impl Drop for Pinned {
+    #[inline]
+    fn drop(&mut self) {
+        // Relaxed: as in `pin`.
+        let guards = self.reader.guards.load(Ordering::Relaxed) - 1;
+        self.reader.guards.store(guards, Ordering::Relaxed);
+        if guards == 0 {
+            // Release, with the Acquire in `oldest_reader`: what is freed then was read before.
+            self.reader.since.store(0, Ordering::Release);
+        }
+    }
+}
+
+#[cold]
+fn register() -> &'static Reader {
+    let reader = free_reader().unwrap_or_else(new_reader);
+    READER.set(Some(reader));
+    // If the thread is at its end already, its reader is not used again.
+    let _ = LEASE.try_with(|_| ());
+    reader
+}
+
+fn free_reader() -> Option<&'static Reader> {
+    readers().find(|reader| {
+        // Acquire: see `Lease`. Relaxed: nothing follows from a failure.
+        let (acquire, relaxed) = (Ordering::Acquire, Ordering::Relaxed);
+        let taken = reader.taken.compare_exchange(false, true, acquire, relaxed);
+        taken.is_ok()
+    })
+}
+
+fn new_reader() -> &'static Reader {
+    let reader: &'static Reader = Box::leak(Box::default());
+    reader.taken.store(true, Ordering::Relaxed);
+    let mut head = READERS.load(Ordering::Relaxed);
+    loop {
+        reader.next.store(head, Ordering::Relaxed);
+        let new = std::ptr::from_ref(reader).cast_mut();
+        // SeqCst: it is in the list before the thread's first note, see `oldest_reader`. That
+        // includes Release, with the Acquire in `readers`: who finds the reader sees its `next`.
+        let (seq_cst, relaxed) = (Ordering::SeqCst, Ordering::Relaxed);
+        match READERS.compare_exchange_weak(head, new, seq_cst, relaxed) {
+            Ok(_) => return reader,
+            Err(now) => head = now,
+        }
+    }
+}
+
+fn readers() -> impl Iterator<Item = &'static Reader> {
+    // Acquire: see `new_reader`.
+    let mut next = READERS.load(Ordering::Acquire);
+    std::iter::from_fn(move || {
+        // SAFETY: null, or a reader that `new_reader` leaked: it is never freed, and shared only.
+        let reader: &'static Reader = unsafe { next.as_ref() }?;
+        // Relaxed: written before the reader got into the list.
+        next = reader.next.load(Ordering::Relaxed);
+        Some(reader)
+    })
+}
+
+/// Has `free` run when nobody can look at something any more that takes this many bytes.
+///
+/// The caller has taken it out of reach: whoever begins to read after this cannot come to it.
+pub(crate) fn retire(bytes: usize, free: impl FnOnce() + Send + 'static) {
+    let weight = 1 + bytes / PORTION;
+    let free = Box::new(free);
+    let mut limbo = LIMBO.lock();
+    // Release: see `pin`. Under the lock, so that the queue is in order.
+    let epoch = EPOCH.fetch_add(1, Ordering::AcqRel);
+    limbo.weight += weight;
+    limbo.retired.push_back(Retired {
+        epoch,
+        weight,
+        free,
+    });
+    limbo.announce();
+}
+
+impl Limbo {
+    fn announce(&self) {
+        // Relaxed, here and below: it is no more than a hint.
+        DUE.store(self.weight >= self.due, Ordering::Relaxed);
+    }
+}
+
+/// Frees some of what was retired and nobody can look at any more, if that is due.
+///
+/// What is freed may be the caller's code: not to be called with a lock.
+#[inline]
+pub(crate) fn collect_if_due() {
+    if DUE.load(Ordering::Relaxed) {
+        collect();
+    }
+}
+
+/// Frees some of what was retired and nobody can look at any more. It takes some microseconds.
+pub fn collect() {
+    let oldest = oldest_reader();
+    let mut free = Vec::new();
+    {
+        let mut limbo = LIMBO.lock();
+        let mut weight = 0;
+        let is_free = |retired: &Retired| retired.epoch < oldest;
+        while weight < AT_ONCE && limbo.retired.front().is_some_and(is_free) {
+            let retired = limbo.retired.pop_front();
+            weight += retired.as_ref().map_or(0, |retired| retired.weight);
+            free.extend(retired);
+        }
+        limbo.weight -= weight;
+        // What is left because someone still reads is left alone until there is more of it.
+        let held = if weight < AT_ONCE { limbo.weight } else { 0 };
+        limbo.due = held + MUCH;
+        limbo.announce();
+    }
+    for retired in free {
+        (retired.free)();
+    }
+}
+
+/// The earliest epoch in which anyone who reads now began, or the one that begins now.
+fn oldest_reader() -> u64 {
+    // What is retired from here on is not meant.
+    let now = EPOCH.load(Ordering::Acquire);
+    // A reader whose note is not seen below looks after this: it finds nothing that was retired
+    // before.
+    if !heavy_barrier::issue() {
+        return 0;
+    }
+    let since = readers().map(|reader| {
+        // Acquire: see `Pinned::drop`.
+        reader.since.load(Ordering::Acquire)
+    });
+    since.filter(|&since| since != 0).fold(now, u64::min)
+}
+
+/// Orders a reader's note before its looks, for whoever issues the heavy one.
+#[inline]
+fn light_barrier() {
+    if heavy_barrier::is_enough() {
+        compiler_fence(Ordering::SeqCst);
+    } else {
+        fence(Ordering::SeqCst);
+    }
+}
+
+/// A barrier in every thread of this process, issued by one.
+#[cfg(target_os = "linux")]
+mod heavy_barrier {
+    use std::sync::atomic::{Ordering, fence};
+
+    use libc::{MEMBARRIER_CMD_PRIVATE_EXPEDITED, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED};
+    use once_cell::race::OnceBool;
+
+    /// Whether the kernel does it; all threads agree on that.
+    static WORKS: OnceBool = OnceBool::new();
+
+    /// Whether readers may do with a compiler's barrier.
+    #[inline]
+    pub(super) fn is_enough() -> bool {
+        WORKS.get_or_init(|| membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED))
+    }
+
+    /// Answers whether it was issued.
+    pub(super) fn issue() -> bool {
+        fence(Ordering::SeqCst);
+        !is_enough() || membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED)
+    }
+
+    fn membarrier(command: libc::c_int) -> bool {
+        // SAFETY: the call takes two numbers more, and touches no memory of this process.
+        unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
+    }
+}
+
+/// Readers pay for a fence of their own.
+#[cfg(not(target_os = "linux"))]
+mod heavy_barrier {
+    use std::sync::atomic::{Ordering, fence};
+
+    #[inline]
+    pub(super) fn is_enough() -> bool {
+        false
+    }
+
+    pub(super) fn issue() -> bool {
+        fence(Ordering::SeqCst);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    thread_local! {
+        /// How many were freed by this thread, whichever test retired them.
+        static HERE: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// Retires something that counts itself when it is freed.
+    fn retire_counting(freed: &Arc<AtomicUsize>) {
+        let freed = Arc::clone(freed);
+        retire(1, move || {
+            HERE.set(HERE.get() + 1);
+            freed.fetch_add(1, Ordering::SeqCst);
+        });
+    }
+
+    /// Other tests read and retire too: what is to be freed may have to wait for them.
+    fn collect_until(freed: &AtomicUsize, count: usize) {
+        while freed.load(Ordering::SeqCst) < count {
+            collect();
+        }
+    }
+
+    #[test]
+    fn nothing_is_freed_while_one_reads_who_began_before() {
+        let freed = Arc::new(AtomicUsize::new(0));
+        let first = pin();
+        let second = pin();
+        retire_counting(&freed);
+        drop(first);
+        for _ in 0..100 {
+            collect();
+        }
+        assert_eq!(freed.load(Ordering::SeqCst), 0, "the second still reads");
+        drop(second);
+        collect_until(&freed, 1);
+    }
+
+    #[test]
+    fn who_began_later_holds_nothing_back() {
+        let freed = Arc::new(AtomicUsize::new(0));
+        retire_counting(&freed);
+        let _later = pin();
+        collect_until(&freed, 1);
+    }
+
+    #[test]
+    fn much_is_freed_in_portions() {
+        let freed = Arc::new(AtomicUsize::new(0));
+        let many = AT_ONCE * 10;
+        let reading = pin();
+        for _ in 0..many {
+            retire_counting(&freed);
+        }
+        drop(reading);
+        while freed.load(Ordering::SeqCst) < many {
+            let before = HERE.get();
+            collect();
+            assert!(HERE.get() - before <= AT_ONCE);
+        }
+    }
+
+    #[test]
+    fn readers_of_threads_that_ended_are_used_again() {
+        for _ in 0..100 {
+            std::thread::spawn(|| drop(pin())).join().expect("it reads");
+        }
+        assert!(readers().count() < 50, "{}", readers().count());
+    }
+}
