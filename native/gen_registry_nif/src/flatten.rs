@@ -48,81 +48,150 @@ pub struct TooLarge;
 /// the table's own.
 static SALT: Lazy<u64> = Lazy::new(|| u64::from(RandomState::new().build_hasher().finish() as u32));
 
+/// The VM keeps the pairs of maps of up to so many in one order.
+const SMALL_MAP: usize = 32;
+
 /// How deep nested terms are followed.
 const DEPTH: usize = 32;
 
-/// The form in which the table knows `term`, with room for its words from `words`.
-#[inline]
-pub fn to_id<'w, 't: 'w>(
-    term: Term<'t>,
-    words: &'w mut Words,
-    limit: usize,
-) -> Result<Id<'w, Term<'t>>, TooLarge> {
-    let word = term_word(term);
-    match NonZeroU64::new(word) {
-        Some(word) if is_immediate(word.get()) => Ok(Id::Word(word)),
-        _ => compound(term, words, limit),
-    }
+/// The form in which the table knows an immediate; `None` if the term is none.
+#[inline(always)]
+pub fn immediate<'a>(term: Term<'a>) -> Option<Id<'static, Term<'a>>> {
+    let word = NonZeroU64::new(term_word(term))?;
+    is_immediate(word.get()).then_some(Id::Word(word))
 }
 
-#[inline]
-fn compound<'w, 't: 'w>(
+/// What a term is like.
+enum Form<'w> {
+    /// It is made of these words.
+    InPlace(u8, &'w [u64]),
+    /// It is made of the first so many of the few words.
+    Few(u8, usize),
+    /// There is more in it than fits into the few.
+    Nested,
+    /// It is of another kind than was asked.
+    Other,
+}
+
+/// The form in which the table knows a term that is no immediate, with room for its words from
+/// `words`.
+#[inline(always)]
+pub fn compound<'w, 't: 'w>(
     term: Term<'t>,
     words: &'w mut Words,
     limit: usize,
 ) -> Result<Id<'w, Term<'t>>, TooLarge> {
     let few = &mut words.few;
-    // The questions to the VM are in the order in which usual ids need the fewest of them.
-    let (shape, words) = if let Some(elements) = elements(term) {
-        if elements.len() <= TUPLE_MAX && elements.iter().all(|word| is_immediate(*word)) {
-            (TUPLE + elements.len() as u8, elements)
-        } else if let [first, second] = *elements
-            && is_immediate(first)
-            // SAFETY: `second` is an element of a tuple in that environment.
-            && let Some(bytes) = bytes(unsafe { Term::new(term.get_env(), to_raw(second)) })
-            && bytes.len() <= PAIR_MAX
-        {
-            few[0] = first;
-            let used = 1 + fill(&mut few[1..], bytes);
-            (PAIR + bytes.len() as u8, &few[..used])
-        } else {
-            return nested(term, &mut words.many, limit);
-        }
-    } else if let Some(bytes) = bytes(term) {
-        if bytes.len() > BINARY_MAX {
-            return nested(term, &mut words.many, limit);
-        }
-        let used = fill(few, bytes);
-        (BINARY + bytes.len() as u8, &few[..used])
-    } else if let Ok(number) = term.decode::<i64>() {
+    // Each question to the VM costs some nanoseconds: so first the one that it will say yes to.
+    let mut form = match guess(term) {
+        Guess::Tuple => tuple(term, few),
+        Guess::Binary => binary(term, few),
+        Guess::Integer => integer(term, few),
+        Guess::Map => map(term, few),
+        Guess::None => Form::Other,
+    };
+    // The form must not depend on the guess.
+    if let Form::Other = form {
+        form = ask_all(term, few);
+    }
+    match form {
+        Form::InPlace(shape, words) => Ok(Id::Words { shape, words }),
+        Form::Few(shape, used) => Ok(Id::Words {
+            shape,
+            words: &words.few[..used],
+        }),
+        Form::Nested | Form::Other => nested(term, &mut words.many, limit),
+    }
+}
+
+#[cold]
+fn ask_all<'t>(term: Term<'t>, few: &mut [u64; FEW]) -> Form<'t> {
+    let kinds = [tuple, binary, integer, map, float_alone];
+    let mut forms = kinds.into_iter().map(|ask| ask(term, few));
+    forms
+        .find(|form| !matches!(form, Form::Other))
+        .unwrap_or(Form::Other)
+}
+
+#[inline(always)]
+fn tuple<'t>(term: Term<'t>, few: &mut [u64; FEW]) -> Form<'t> {
+    let Some(elements) = elements(term) else {
+        return Form::Other;
+    };
+    if elements.len() <= TUPLE_MAX && elements.iter().all(|word| is_immediate(*word)) {
+        return Form::InPlace(TUPLE + elements.len() as u8, elements);
+    }
+    if let [first, second] = *elements
+        && is_immediate(first)
+        // SAFETY: `second` is an element of a tuple in that environment.
+        && let Some(bytes) = bytes(unsafe { Term::new(term.get_env(), to_raw(second)) })
+        && bytes.len() <= PAIR_MAX
+    {
+        few[0] = first;
+        let used = 1 + fill(&mut few[1..], bytes);
+        return Form::Few(PAIR + bytes.len() as u8, used);
+    }
+    Form::Nested
+}
+
+#[inline(always)]
+fn binary<'t>(term: Term<'t>, few: &mut [u64; FEW]) -> Form<'t> {
+    match bytes(term) {
+        None => Form::Other,
+        Some(bytes) if bytes.len() > BINARY_MAX => Form::Nested,
+        Some(bytes) => Form::Few(BINARY + bytes.len() as u8, fill(few, bytes)),
+    }
+}
+
+#[inline(always)]
+fn integer<'t>(term: Term<'t>, few: &mut [u64; FEW]) -> Form<'t> {
+    if let Ok(number) = term.decode::<i64>() {
         few[0] = number as u64;
-        (SIGNED, &few[..1])
-    } else if term.is_map() {
-        return nested(term, &mut words.many, limit);
+        Form::Few(SIGNED, 1)
     } else if let Ok(number) = term.decode::<u64>() {
         few[0] = number;
-        (UNSIGNED, &few[..1])
-    } else if let Ok(number) = term.decode::<f64>() {
-        few[0] = float(number, term.get_env());
-        (FLOAT, &few[..1])
+        Form::Few(UNSIGNED, 1)
     } else {
-        return nested(term, &mut words.many, limit);
+        Form::Other
+    }
+}
+
+fn map<'t>(term: Term<'t>, _few: &mut [u64; FEW]) -> Form<'t> {
+    if term.is_map() {
+        Form::Nested
+    } else {
+        Form::Other
+    }
+}
+
+fn float_alone<'t>(term: Term<'t>, few: &mut [u64; FEW]) -> Form<'t> {
+    let Ok(number) = term.decode::<f64>() else {
+        return Form::Other;
     };
-    Ok(Id::Words { shape, words })
+    few[0] = float(number, term.get_env());
+    Form::Few(FLOAT, 1)
 }
 
 /// The bytes of a binary, which stay where they are for as long as its environment.
-#[inline]
+#[inline(always)]
 fn bytes(term: Term<'_>) -> Option<&[u8]> {
     Some(Binary::from_term(term).ok()?.as_slice())
 }
 
 /// Writes bytes as words, the last one with zeros, and answers how many words these are.
-#[inline]
+#[inline(always)]
 fn fill(words: &mut [u64], bytes: &[u8]) -> usize {
     let (whole, rest) = bytes.as_chunks::<8>();
-    for (word, chunk) in words.iter_mut().zip(whole) {
-        *word = u64::from_le_bytes(*chunk);
+    if whole.len() > FEW {
+        for (word, chunk) in words.iter_mut().zip(whole) {
+            *word = u64::from_le_bytes(*chunk);
+        }
+    } else {
+        // In steps of fixed sizes: the call of a function that copies any number costs more.
+        let mut left = (&mut *words, whole);
+        left = copy::<4>(left);
+        left = copy::<2>(left);
+        copy::<1>(left);
     }
     if rest.is_empty() {
         return whole.len();
@@ -137,12 +206,30 @@ fn fill(words: &mut [u64], bytes: &[u8]) -> usize {
     whole.len() + 1
 }
 
+/// Writes the first `N` words, if there are so many, and answers what is left.
+#[inline(always)]
+fn copy<'w, 'b, const N: usize>(
+    (words, chunks): (&'w mut [u64], &'b [[u8; 8]]),
+) -> (&'w mut [u64], &'b [[u8; 8]]) {
+    match (chunks.split_first_chunk::<N>(), words.len() >= N) {
+        (Some((chunks, rest)), true) => {
+            let (words, left) = words.split_at_mut(N);
+            for (word, chunk) in words.iter_mut().zip(chunks) {
+                *word = u64::from_le_bytes(*chunk);
+            }
+            (left, rest)
+        }
+        _ => (words, chunks),
+    }
+}
+
 /// A float's word. Up to OTP 26 the two zeros are one term for `=:=`.
 fn float(number: f64, env: Env<'_>) -> u64 {
     let merged = number == 0.0 && zeros_are_identical(env);
     if merged { 0 } else { number.to_bits() }
 }
 
+#[inline(never)]
 fn nested<'w, 't: 'w>(
     term: Term<'t>,
     words: &'w mut Many,
@@ -245,34 +332,41 @@ impl Flattener<'_> {
         Ok(())
     }
 
-    /// Equal maps give their pairs in any order: the words are in the order of the pairs' words.
+    /// Equal small maps give their pairs in the same order, for the VM compares them pair by pair.
+    /// Of large ones that is not known: their words are in the order of the pairs' words.
     fn map(&mut self, term: Term<'_>, deeper: usize) -> Result<(), TooLarge> {
         let Some(mut pairs) = Pairs::new(term) else {
             return self.opaque_of_unknown_size();
         };
         let start = self.words.len();
         self.words.push(0);
-        let mut ends = SmallVec::<[usize; 8]>::new();
+        let mut ends = SmallVec::<[usize; SMALL_MAP]>::new();
         while let Some((key, value)) = pairs.next() {
             self.nested(key, deeper)?;
             self.nested(value, deeper)?;
             ends.push(self.words.len());
         }
         self.words[start] = Header::Map.word(ends.len());
-
-        let unsorted = Many::from_slice(&self.words[start + 1..]);
-        let mut from = 0;
-        let mut pairs: SmallVec<[&[u64]; 8]> = SmallVec::new();
-        for end in ends {
-            pairs.push(&unsorted[from..end - start - 1]);
-            from = end - start - 1;
+        if ends.len() > SMALL_MAP {
+            self.sort(start + 1, &ends);
         }
-        pairs.sort_unstable();
-        self.words.truncate(start + 1);
-        pairs
-            .iter()
-            .for_each(|pair| self.words.extend_from_slice(pair));
         Ok(())
+    }
+
+    /// Puts the words from `start` on, which are in runs with these ends, in the order of the runs.
+    fn sort(&mut self, start: usize, ends: &[usize]) {
+        let unsorted = Many::from_slice(&self.words[start..]);
+        let mut from = 0;
+        let mut runs = Vec::with_capacity(ends.len());
+        for end in ends {
+            runs.push(&unsorted[from..end - start]);
+            from = end - start;
+        }
+        runs.sort_unstable();
+        self.words.truncate(start);
+        for run in runs {
+            self.words.extend_from_slice(run);
+        }
     }
 
     /// The VM will have to hash and compare something that may be of any size.

@@ -13,7 +13,7 @@ use rustler::sys::{
 };
 use rustler::{Env, Term};
 
-use crate::flatten::{TooLarge, Words, to_id};
+use crate::flatten::{TooLarge, Words, compound, immediate};
 
 /// How many words of an id a normal scheduler may handle: some tens of microseconds.
 pub const NORMAL: usize = 8 * 1024;
@@ -97,12 +97,20 @@ pub unsafe fn run<const ARITY: usize>(
 }
 
 /// Runs `f` with the id that `term` is.
-#[inline]
+#[inline(always)]
 pub fn with_id<'a, R>(
     term: Term<'a>,
     limit: usize,
     f: impl FnOnce(&Id<'_, Term<'a>>) -> R,
 ) -> Result<R, Failed> {
-    let mut words = Words::new();
-    Ok(f(&to_id(term, &mut words, limit)?))
+    // Only made for those who need the room.
+    let mut words;
+    let id = match immediate(term) {
+        Some(id) => id,
+        None => {
+            words = Words::new();
+            compound(term, &mut words, limit)?
+        }
+    };
+    Ok(f(&id))
 }

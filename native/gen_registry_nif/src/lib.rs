@@ -39,18 +39,18 @@ mod atoms {
 const STEP: usize = 500;
 
 fn load(env: Env<'_>, _info: Term<'_>) -> bool {
-    words::check_immediates(
+    words::check_tags(
         &[
             atoms::ok().to_term(env),
             (-1_i8).encode(env),
             Term::list_new_empty(env),
         ],
+        &[[1].encode(env)],
         &[
             u64::MAX.encode(env),
             0.5_f64.encode(env),
             "binary".encode(env),
             (1, 2).encode(env),
-            [1].encode(env),
             Term::map_new(env),
         ],
     )

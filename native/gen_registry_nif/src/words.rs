@@ -27,19 +27,56 @@ pub fn from_word(env: Env<'_>, word: u64) -> Term<'_> {
 }
 
 /// Whether a term is its own value rather than a pointer to it: small integers, atoms, `[]`, and
-/// the pids and ports of this node. [`check_immediates`] makes sure that this VM agrees.
+/// the pids and ports of this node. [`check_tags`] makes sure that this VM agrees.
 #[inline]
 pub fn is_immediate(word: u64) -> bool {
     word & 3 == 3
 }
 
-/// Whether this VM tells immediates from pointers as [`is_immediate`] does.
+/// Whether a term is a pointer to a header word, by which [`guess`] goes.
+fn is_boxed(word: u64) -> bool {
+    word & 3 == 2
+}
+
+/// Whether this VM tells immediates, lists and pointers to headers apart as this library does.
 ///
 /// The VM does not document its tags. They have been these since the nineties; should that ever
 /// change, the library refuses to load rather than to confuse ids.
-pub fn check_immediates(immediates: &[Term<'_>], pointers: &[Term<'_>]) -> bool {
-    let immediate = |term: &Term<'_>| is_immediate(term_word(*term));
-    immediates.iter().all(immediate) && !pointers.iter().any(immediate)
+pub fn check_tags(immediates: &[Term<'_>], lists: &[Term<'_>], boxed: &[Term<'_>]) -> bool {
+    let word = |term: &Term<'_>| term_word(*term);
+    immediates.iter().all(|term| is_immediate(word(term)))
+        && boxed.iter().all(|term| is_boxed(word(term)))
+        && !lists
+            .iter()
+            .any(|term| is_immediate(word(term)) || is_boxed(word(term)))
+}
+
+/// What a term probably is.
+pub enum Guess {
+    Tuple,
+    Binary,
+    Integer,
+    Map,
+    None,
+}
+
+/// Guesses what a term is. The VM knows better, but takes longer to say.
+#[inline]
+pub fn guess(term: Term<'_>) -> Guess {
+    let word = term_word(term);
+    if !is_boxed(word) {
+        return Guess::None;
+    }
+    // SAFETY: such a term points to its header, a word, which is there for as long as the term's
+    // environment. `check_tags` has seen that this VM's terms are like that.
+    let header = unsafe { *((word & !7) as *const u64) };
+    match header & 0x3F {
+        0x00 => Guess::Tuple,
+        0x08 | 0x0C => Guess::Integer,
+        0x20 | 0x24 | 0x28 => Guess::Binary,
+        0x3C => Guess::Map,
+        _ => Guess::None,
+    }
 }
 
 /// The pid in a term, if it is one of this node.
