@@ -45,13 +45,14 @@ defmodule GenRegistry.ScheduleTest do
 
   defp assign(schedule, actions) do
     for {:start, :new, id, _} <- actions, reduce: schedule do
-      schedule -> Schedule.assigned(schedule, id, :"s#{map_size(schedule.busy) + 1}")
+      schedule ->
+        Schedule.assigned(schedule, id, :"s#{length(elem(Schedule.starters(schedule), 1)) + 1}")
     end
   end
 
   test "places are bounded, and given in order of arrival" do
     schedule = asked(new(1), a: start(:c1), b: start(:c2), c: start(:c3))
-    assert schedule.running == 1 and schedule.busy == %{s1: :a}
+    assert schedule.running == 1 and Schedule.starters(schedule) == {[], [:s1]}
 
     assert {schedule, [{:start, :s1, :b, _}]} =
              Schedule.started(schedule, :s1, :a, {:ok, :w1}, true)
@@ -60,7 +61,7 @@ defmodule GenRegistry.ScheduleTest do
              Schedule.started(schedule, :s1, :b, {:ok, :w2}, true)
 
     assert {schedule, []} = Schedule.started(schedule, :s1, :c, {:ok, :w3}, true)
-    assert {schedule.flights, schedule.running, schedule.busy} == {%{}, 0, %{}}
+    assert {schedule.flights, schedule.running} == {%{}, 0}
     assert Schedule.starters(schedule) == {[:s1], []}
   end
 

@@ -14,15 +14,16 @@ defmodule GenRegistry.Schedule do
     # Whether a caller still waits for its answer.
     :waiting?,
     flights: %{},
-    # Ids whose flight is `{:queued, ticket, request}`, as `{ticket, id}`: in order of arrival.
-    queue: :gb_sets.new(),
+    # Ids whose flight is `{:queued, ticket, request}`, as `{ticket, id}`: in order of arrival. A
+    # ticket that is void stays until its turn, or until there are more of them than of others.
+    queue: :queue.new(),
+    void: 0,
+    valid: 0,
     tickets: 0,
     # How many starts run that are held to the bound.
     running: 0,
     # The last one used is the first one used again, so that few have work in quiet times.
-    idle: [],
-    # Starters to the ids they are busy with.
-    busy: %{}
+    idle: []
   ]
 
   @type id :: GenRegistry.Types.id()
@@ -46,11 +47,12 @@ defmodule GenRegistry.Schedule do
           max_starting: pos_integer,
           waiting?: (from -> boolean),
           flights: %{id => {stage, line :: :queue.queue(request)}},
-          queue: :gb_sets.set({integer, id}),
+          queue: :queue.queue({integer, id}),
+          void: non_neg_integer,
+          valid: non_neg_integer,
           tickets: integer,
           running: non_neg_integer,
-          idle: [pid],
-          busy: %{pid => id}
+          idle: [pid]
         }
 
   @typedoc """
@@ -77,9 +79,32 @@ defmodule GenRegistry.Schedule do
     %__MODULE__{max_starting: max_starting, waiting?: waiting?}
   end
 
-  @doc "The starters, idle and busy."
+  @doc "The starters, idle and busy. Takes time in proportion to what is in flight."
   @spec starters(t) :: {idle :: [pid], busy :: [pid]}
-  def starters(schedule), do: {schedule.idle, Map.keys(schedule.busy)}
+  def starters(schedule), do: {schedule.idle, Map.keys(busy(schedule))}
+
+  @doc "Whether a starter is idle."
+  @spec idle?(t, pid) :: boolean
+  def idle?(schedule, starter), do: starter in schedule.idle
+
+  @doc "Whether this call for an id waits in its line, or for its turn."
+  @spec waits?(t, id, from) :: boolean
+  def waits?(schedule, id, from) do
+    case schedule.flights do
+      %{^id => {{:queued, _, request}, line}} -> in_line?(:queue.in_r(request, line), from)
+      %{^id => {_stage, line}} -> in_line?(line, from)
+      %{} -> false
+    end
+  end
+
+  defp in_line?(line, from), do: :queue.any(&(from(&1) == from), line)
+
+  # Starters to the ids they are busy with.
+  defp busy(schedule) do
+    for {id, {{:starting, starter, _, _}, _}} when starter != :new <- schedule.flights,
+        into: %{},
+        do: {starter, id}
+  end
 
   @doc "A caller asks for an id that has no live worker, or wants its worker stopped."
   @spec request(t, id, request) :: {t, [action]}
@@ -141,41 +166,38 @@ defmodule GenRegistry.Schedule do
   end
 
   defp launch(schedule, id, request, line, kind) do
-    schedule = if kind == :bounded, do: update_in(schedule.running, &(&1 + 1)), else: schedule
+    {starter, idle} =
+      case schedule.idle do
+        [starter | idle] -> {starter, idle}
+        [] -> {:new, []}
+      end
 
-    case schedule.idle do
-      [starter | idle] ->
-        schedule = %{schedule | idle: idle, busy: Map.put(schedule.busy, starter, id)}
-        schedule = put(schedule, id, {:starting, starter, request, kind}, line)
-        {schedule, [{:start, starter, id, request}]}
-
-      [] ->
-        schedule = put(schedule, id, {:starting, :new, request, kind}, line)
-        {schedule, [{:start, :new, id, request}]}
-    end
+    running = if kind == :bounded, do: schedule.running + 1, else: schedule.running
+    flights = Map.put(schedule.flights, id, {{:starting, starter, request, kind}, line})
+    schedule = %{schedule | flights: flights, idle: idle, running: running}
+    {schedule, [{:start, starter, id, request}]}
   end
 
   defp queue(schedule, id, request, line) do
     ticket = schedule.tickets
     schedule = put(schedule, id, {:queued, ticket, request}, line)
-    queue = :gb_sets.add_element({ticket, id}, schedule.queue)
+    queue = :queue.in({ticket, id}, schedule.queue)
     probes = for request <- [request | :queue.to_list(line)], do: {:probe, id, from(request)}
-    {%{schedule | queue: queue, tickets: ticket + 1}, probes}
+    {%{schedule | queue: queue, tickets: ticket + 1, valid: schedule.valid + 1}, probes}
   end
 
   @doc "The new starter that an id was given."
   @spec assigned(t, id, pid) :: t
   def assigned(schedule, id, starter) do
     {{:starting, :new, request, kind}, line} = schedule.flights[id]
-    schedule = put(schedule, id, {:starting, starter, request, kind}, line)
-    %{schedule | busy: Map.put(schedule.busy, starter, id)}
+    put(schedule, id, {:starting, starter, request, kind}, line)
   end
 
   @doc "There is no new starter for an id."
   @spec not_assigned(t, id, reason :: term) :: {t, [action]}
   def not_assigned(schedule, id, reason) do
     {{:starting, :new, request, _}, _} = schedule.flights[id]
-    {line, schedule} = land(schedule, :new, id)
+    {line, schedule} = land(schedule, id)
     {schedule, actions} = go_on(schedule, id, line)
     {schedule, [{:reply, from(request), {:error, reason}} | actions]}
   end
@@ -187,11 +209,19 @@ defmodule GenRegistry.Schedule do
   called after its death: they are not given a dead one.
   """
   @spec started(t, pid, id, GenRegistry.Starter.outcome(), alive? :: boolean) :: {t, [action]}
-  def started(%{busy: busy} = schedule, starter, id, outcome, alive?)
-      when is_map_key(busy, starter) and :erlang.map_get(starter, busy) === id do
-    {line, schedule} = land(schedule, starter, id)
-    schedule = %{schedule | idle: [starter | schedule.idle]}
+  def started(schedule, starter, id, outcome, alive?) do
+    case schedule.flights do
+      %{^id => {{:starting, ^starter, _, _}, _}} ->
+        {line, schedule} = land(schedule, id)
+        serve(%{schedule | idle: [starter | schedule.idle]}, id, line, outcome, alive?)
 
+      # A stranger's message that looks like the news of a starter.
+      %{} ->
+        {schedule, []}
+    end
+  end
+
+  defp serve(schedule, id, line, outcome, alive?) do
     {served, line} =
       case outcome do
         {:ok, _pid} when alive? -> split_while(line, &(not match?({:stop, _}, &1)))
@@ -203,19 +233,16 @@ defmodule GenRegistry.Schedule do
     {schedule, replies ++ actions}
   end
 
-  # A stranger's message that looks like the news of a starter.
-  def started(schedule, _starter, _id, _outcome, _alive?), do: {schedule, []}
-
   defp answer({:lookup_or_start, _, _}, {:ok, pid}), do: {:ok, pid}
   defp answer({:start, _, _}, {:ok, pid}), do: {:error, {:already_started, pid}}
 
   @doc "A starter has died. What it was busy with has failed, and may have left a process."
   @spec starter_died(t, pid, reason :: term) :: {t, [action]}
   def starter_died(schedule, starter, reason) do
-    case schedule.busy do
+    case busy(schedule) do
       %{^starter => id} ->
         {{:starting, _, request, _}, _} = schedule.flights[id]
-        {line, schedule} = land(schedule, starter, id)
+        {line, schedule} = land(schedule, id)
         schedule = put(schedule, id, {:stopping, []}, line)
         {schedule, dequeued} = dequeue(schedule)
         reply = {:reply, from(request), {:error, {:starter_died, reason}}}
@@ -227,11 +254,10 @@ defmodule GenRegistry.Schedule do
   end
 
   # Ends the flight of a start.
-  defp land(schedule, starter, id) do
-    {{{:starting, ^starter, _, kind}, line}, flights} = Map.pop!(schedule.flights, id)
+  defp land(schedule, id) do
+    {{{:starting, _, _, kind}, line}, flights} = Map.pop!(schedule.flights, id)
     running = if kind == :bounded, do: schedule.running - 1, else: schedule.running
-    busy = Map.delete(schedule.busy, starter)
-    {line, %{schedule | flights: flights, running: running, busy: busy}}
+    {line, %{schedule | flights: flights, running: running}}
   end
 
   defp go_on(schedule, id, line) do
@@ -246,19 +272,38 @@ defmodule GenRegistry.Schedule do
   end
 
   defp dequeue(schedule) do
-    if :gb_sets.is_empty(schedule.queue) do
-      {schedule, []}
-    else
-      {{_ticket, id}, queue} = :gb_sets.take_smallest(schedule.queue)
-      {{:queued, _, request}, line} = schedule.flights[id]
-      {schedule, begun} = begin(%{schedule | queue: queue}, id, :queue.in_r(request, line))
-      {schedule, dequeued} = dequeue(schedule)
-      {schedule, begun ++ dequeued}
+    case :queue.out(schedule.queue) do
+      {:empty, _} ->
+        {schedule, []}
+
+      {{:value, {ticket, id}}, queue} ->
+        schedule = %{schedule | queue: queue}
+
+        case schedule.flights do
+          %{^id => {{:queued, ^ticket, request}, line}} ->
+            schedule = %{schedule | valid: schedule.valid - 1}
+            {schedule, begun} = begin(schedule, id, :queue.in_r(request, line))
+            {schedule, dequeued} = dequeue(schedule)
+            {schedule, begun ++ dequeued}
+
+          %{} ->
+            dequeue(%{schedule | void: schedule.void - 1})
+        end
     end
   end
 
-  defp unqueue(schedule, ticket, id) do
-    update_in(schedule.queue, &:gb_sets.del_element({ticket, id}, &1))
+  # The id was queued, and its flight is another now.
+  defp unqueued(%{valid: valid, void: void} = schedule) when void >= valid do
+    queue = :queue.filter(&valid?(schedule, &1), schedule.queue)
+    %{schedule | queue: queue, void: 0, valid: valid - 1}
+  end
+
+  defp unqueued(schedule) do
+    %{schedule | void: schedule.void + 1, valid: schedule.valid - 1}
+  end
+
+  defp valid?(schedule, {ticket, id}) do
+    match?(%{^id => {{:queued, ^ticket, _}, _}}, schedule.flights)
   end
 
   @doc "An id's worker is gone, or there was none, or what a dead starter left is cleared away."
@@ -284,12 +329,13 @@ defmodule GenRegistry.Schedule do
   @spec nested(t, id, from, pid) :: {t, [action]}
   def nested(schedule, id, from, starter) do
     case schedule.flights do
-      %{^id => {{:queued, ticket, request}, line}} ->
+      %{^id => {{:queued, _ticket, request}, line}} ->
         line = :queue.in_r(request, line)
 
         # It may have had its answer meanwhile, and others wait now.
-        if :queue.any(&(from(&1) == from), line) do
-          schedule |> unqueue(ticket, id) |> begin(id, line, :nested)
+        if in_line?(line, from) do
+          {schedule, actions} = begin(schedule, id, line, :nested)
+          {unqueued(schedule), actions}
         else
           {schedule, []}
         end
@@ -316,7 +362,8 @@ defmodule GenRegistry.Schedule do
             {put(schedule, id, {:queued, ticket, request}, rest), []}
 
           _ ->
-            schedule |> unqueue(ticket, id) |> begin(id, line)
+            {schedule, actions} = begin(schedule, id, line)
+            {unqueued(schedule), actions}
         end
 
       %{^id => {stage, line}} ->

@@ -134,17 +134,25 @@ defmodule GenRegistry.Server do
 
   # In a process of its own: callers may take their time to say what they are.
   def handle_info(:probe, state) do
-    {_idle, busy} = Schedule.starters(state.schedule)
-    %{table: table, unprobed: unprobed} = state
+    %{table: table, schedule: schedule} = state
     server = self()
 
-    Shutdown.apart(fn ->
-      for {id, {caller, _} = from} <- Enum.reverse(unprobed),
-          node(caller) == node(),
-          {:ok, starter} <- [initialising(caller, busy, table)] do
-        send(server, {:nested, id, from, starter})
-      end
-    end)
+    # Most have had their turn meanwhile.
+    waiting =
+      for {id, {caller, _} = from} <- state.unprobed,
+          node(caller) == node() and Schedule.waits?(schedule, id, from),
+          do: {id, from}
+
+    if waiting != [] do
+      {_idle, busy} = Schedule.starters(schedule)
+
+      Shutdown.apart(fn ->
+        for {id, {caller, _} = from} <- Enum.reverse(waiting),
+            {:ok, starter} <- [initialising(caller, busy, table)] do
+          send(server, {:nested, id, from, starter})
+        end
+      end)
+    end
 
     {:noreply, %{state | unprobed: []}}
   end
@@ -282,11 +290,10 @@ defmodule GenRegistry.Server do
 
   defp end_worker(state, id, pid, parent) do
     monitor = Process.monitor(pid)
-    {idle, _busy} = Schedule.starters(state.schedule)
 
     cond do
       state.worker_shutdown == :brutal_kill -> Process.exit(pid, :kill)
-      parent in idle -> Starter.shut_down(parent, [pid])
+      Schedule.idle?(state.schedule, parent) -> Starter.shut_down(parent, [pid])
       true -> Shutdown.signal(pid, parent)
     end
 

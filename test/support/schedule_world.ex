@@ -108,7 +108,7 @@ defmodule ScheduleWorld do
 
   defp check_end(%{schedule: schedule} = world) do
     assert world.runs == %{}, "they wait for each other"
-    assert {schedule.flights, schedule.running, schedule.busy} == {%{}, 0, %{}}
+    assert {schedule.flights, schedule.running} == {%{}, 0}
     # What is left there was let go of by its id.
     assert world.queued == []
     assert world.waiting == %{}, "some were not answered"
@@ -346,7 +346,7 @@ defmodule ScheduleWorld do
         {id, {stage, :queue.to_list(line)}}
       end)
 
-    %{schedule | flights: flights, queue: :gb_sets.to_list(schedule.queue)}
+    %{schedule | flights: flights, queue: :queue.to_list(schedule.queue)}
   end
 
   ## What the server hears of
@@ -534,7 +534,7 @@ defmodule ScheduleWorld do
 
     assert bounded(world) <= world.max
     assert schedule.running == bounded(world)
-    assert schedule.busy == Map.new(world.runs, fn {starter, run} -> {starter, run.id} end)
+    assert Enum.sort(elem(Schedule.starters(schedule), 1)) == Enum.sort(Map.keys(world.runs))
     assert Enum.sort(schedule.idle) == Enum.sort(world.idle)
     assert world.queued == [] or bounded(world) == world.max, "a place is free"
 
@@ -544,9 +544,11 @@ defmodule ScheduleWorld do
     for {id, flight} <- schedule.flights, do: check_flight(world, id, flight)
 
     queue =
-      for {ticket, id} <- :gb_sets.to_list(schedule.queue), ticket == ticket(world, id), do: id
+      for {ticket, id} <- :queue.to_list(schedule.queue), ticket == ticket(world, id), do: id
 
     assert queue == world.queued
+    assert schedule.valid == length(queue)
+    assert schedule.valid + schedule.void == :queue.len(schedule.queue)
     for {from, {id, request}} <- world.waiting, do: check_nested(world, id, from, request)
     world
   end

@@ -161,7 +161,7 @@ pub fn track(env: Env<'_>, registry: &ResourceArc<Registry>, worker: Worker) -> 
 /// Whether a process is alive: it has not begun to exit.
 #[inline]
 pub fn is_alive(env: Env<'_>, pid: Pid) -> bool {
-    pid_to_local(env, pid).is_some_and(|pid| env.is_process_alive(pid))
+    env.is_process_alive(pid_to_local(pid))
 }
 
 trait Watch {
@@ -171,8 +171,7 @@ trait Watch {
 impl Watch for ResourceArc<Registry> {
     /// Has the VM tell of this process's end; if it has come already, does what is to be done.
     fn watch(&self, env: Env<'_>, pid: Pid) -> bool {
-        let watched =
-            pid_to_local(env, pid).is_some_and(|pid| self.monitor(Some(env), &pid).is_some());
+        let watched = self.monitor(Some(env), &pid_to_local(pid)).is_some();
         if !watched {
             self.table.remove(pid);
             self.let_go_if_drained();

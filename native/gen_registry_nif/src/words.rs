@@ -1,7 +1,7 @@
 //! What words stand for: terms that are their own value, and the marks in the words of an id.
 
 use registry_table::Pid;
-use rustler::sys::{ErlNifTerm, enif_make_pid};
+use rustler::sys::{ErlNifPid, ErlNifTerm, enif_make_pid};
 use rustler::{Env, LocalPid, Term};
 
 /// A term as the VM has it, as a word.
@@ -90,10 +90,14 @@ pub fn pid_to_term(env: Env<'_>, pid: Pid) -> Term<'_> {
     from_word(env, pid.word())
 }
 
-/// A pid as the VM's functions take it; `None` is for words that never were a pid's.
+/// A pid as the VM's functions take it.
 #[inline]
-pub fn pid_to_local(env: Env<'_>, pid: Pid) -> Option<LocalPid> {
-    pid_to_term(env, pid).decode().ok()
+pub fn pid_to_local(pid: Pid) -> LocalPid {
+    // SAFETY: `ErlNifPid` is documented as a structure of one term, the pid's. A word that is no
+    // local pid's, which `pid_from_local` never gives, would be one of a process that is not there.
+    LocalPid::from_c_arg(unsafe {
+        std::mem::transmute::<ErlNifTerm, ErlNifPid>(to_raw(pid.word()))
+    })
 }
 
 /// A pid as the VM's functions give it.
