@@ -73,6 +73,20 @@ defmodule GenRegistry.RacingCallersTest do
     refute_received {:fifth, _}
   end
 
+  # They have not looked for themselves, or before it was there.
+  test "whom the registry has a worker for already, it starts nothing for", context do
+    registry = registry(context)
+    server = Process.whereis(registry)
+    worker = start!(registry, :id)
+    assert GenRegistry.lookup_or_start(server, :id, [failing(:second)]) == {:ok, worker}
+
+    assert GenRegistry.start(server, :id, [failing(:third)]) ==
+             {:error, {:already_started, worker}}
+
+    refute_received {:second, _}
+    refute_received {:third, _}
+  end
+
   describe "nothing is started for a caller" do
     test "that waits no more", context do
       registry = registry(context)
