@@ -2,7 +2,7 @@ defmodule GenRegistry.Shutdown do
   @moduledoc false
   # Ends workers: one, all of a registry, or those that a dead registry or starter left behind.
 
-  alias GenRegistry.Table
+  alias GenRegistry.{Sweeper, Table}
 
   @typedoc "How long a worker has to end after `:shutdown`, in milliseconds."
   @type time :: non_neg_integer | :infinity | :brutal_kill
@@ -66,6 +66,8 @@ defmodule GenRegistry.Shutdown do
         :ok
 
       processes ->
+        with_parents = for {pid, parent} when parent != nil <- processes, do: pid
+        Sweeper.leave_to_caller(with_parents)
         kill(for {pid, nil} <- processes, do: pid)
 
         # A worker in its init is not registered yet. Its parent is dead before it is looked for, so
@@ -74,7 +76,7 @@ defmodule GenRegistry.Shutdown do
 
         # Sweepers last: until here, whoever opens the name next waits for them, and they end what
         # their starters left even if nobody comes this far.
-        kill(for {pid, parent} when parent != nil <- processes, do: pid)
+        kill(with_parents)
         kill_all(owner, name, caller)
     end
   end

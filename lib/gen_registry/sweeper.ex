@@ -9,30 +9,60 @@ defmodule GenRegistry.Sweeper do
   @doc "Starts the sweeper of a starter of the calling server."
   @spec start(pid, Table.t(), Shutdown.time()) :: pid
   def start(starter, table, time) do
-    server = self()
-
-    sweeper =
-      spawn(fn ->
-        # A registry that ends sends `:shutdown` to all that have a parent.
-        Process.flag(:trap_exit, true)
-        starter_monitor = Process.monitor(starter)
-        server_monitor = Process.monitor(server)
-
-        receive do
-          # It ended when it was idle.
-          {:DOWN, ^starter_monitor, _, _, :shutdown} -> :ok
-          {:DOWN, ^starter_monitor, _, _, _} -> Shutdown.clear(table, starter, time)
-        end
-
-        receive do
-          :report -> send(server, {:swept, starter})
-          {:DOWN, ^server_monitor, _, _, _} -> :ok
-        end
-      end)
-
+    sweeper = spawn(__MODULE__, :run, [self(), starter, table, time])
     # By its parent, the starter is known even when it is dead.
     Table.track(table, sweeper, starter)
     sweeper
+  end
+
+  @doc false
+  def run(server, starter, table, time) do
+    # A registry that ends sends `:shutdown` to all that have a parent.
+    Process.flag(:trap_exit, true)
+    starter_monitor = Process.monitor(starter)
+    server_monitor = Process.monitor(server)
+
+    receive do
+      # It ended when it was idle.
+      {:DOWN, ^starter_monitor, _, _, :shutdown} -> :ok
+      {:DOWN, ^starter_monitor, _, _, _} -> clear(table, starter, time)
+    end
+
+    receive do
+      :report -> send(server, {:swept, starter})
+      {:DOWN, ^server_monitor, _, _, _} -> :ok
+    end
+  end
+
+  defp clear(table, starter, time) do
+    # Told before the starter was killed.
+    receive do
+      {:leave_to, other} ->
+        monitor = Process.monitor(other)
+
+        receive do
+          {:DOWN, ^monitor, _, _, _} -> :ok
+        end
+    after
+      0 -> :ok
+    end
+
+    Shutdown.clear(table, starter, time)
+  end
+
+  @doc """
+  Has those among these processes that are sweepers leave it to the calling process, for as long as
+  that lives, to end what their starters had begun.
+
+  All processes of the VM have to be looked at for that: once, and not once for each starter.
+  """
+  @spec leave_to_caller([pid]) :: :ok
+  def leave_to_caller(pids) do
+    for pid <- pids, {:initial_call, {__MODULE__, _, _}} <- [Process.info(pid, :initial_call)] do
+      send(pid, {:leave_to, self()})
+    end
+
+    :ok
   end
 
   @doc "Has it send `{:swept, starter}` to the server when that is done."
