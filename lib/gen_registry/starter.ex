@@ -140,12 +140,22 @@ defmodule GenRegistry.Starter do
     monitor = Process.monitor(pid)
 
     receive do
-      {:DOWN, ^monitor, _, _, reason} ->
-        receive do
-          {:EXIT, ^pid, reason} -> reason
-        after
-          0 -> reason
-        end
+      {:DOWN, ^monitor, _, _, reason} -> link_reason(pid, reason)
+    end
+  end
+
+  # Those that are linked to a dead process are told one after the other: while the link is there,
+  # word of it is on the way.
+  defp link_reason(pid, otherwise) do
+    {:links, links} = Process.info(self(), :links)
+    linked? = pid in links
+
+    receive do
+      {:EXIT, ^pid, reason} -> reason
+    after
+      # But it may be word that it had unlinked itself.
+      if(linked?, do: 10, else: 0) ->
+        if linked?, do: link_reason(pid, otherwise), else: otherwise
     end
   end
 end

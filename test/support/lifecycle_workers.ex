@@ -41,7 +41,7 @@ defmodule Lifecycle do
   import ExUnit.Assertions
 
   # What never comes because of a fault is missed after this long.
-  @patience 10_000
+  @patience 60_000
 
   @doc "Starts a registry of the test's own, under a supervisor; answers its name."
   def registry(%{module: module, test: test}, opts \\ []) do
@@ -63,6 +63,9 @@ defmodule Lifecycle do
 
   @doc "Has a registry ended by its supervisor."
   def end_registry(name), do: Supervisor.terminate_child(supervisor(name), name)
+
+  @doc "Has it started again after that, if it was ended."
+  def begin_registry(name), do: Supervisor.restart_child(supervisor(name), name)
 
   defp supervisor(name), do: Module.concat(name, Supervisor)
 
@@ -183,7 +186,7 @@ defmodule Lifecycle do
 
   @doc "Starts a worker."
   def start!(registry, id, init \\ plain()) do
-    assert {:ok, pid} = GenRegistry.start(registry, id, [init])
+    assert {:ok, pid} = GenRegistry.start(registry, id, [init], :infinity)
     pid
   end
 
@@ -223,6 +226,20 @@ defmodule Lifecycle do
     end
   end
 
+  @doc """
+  Calls a function with how much a process shall have to undo, until it answers that what it did
+  was done before that was.
+
+  If it was not, that may be the machine's fault, which gave the time to others: then there has to
+  be more to undo.
+  """
+  def while_undone(size, fun, tries \\ 4) do
+    unless fun.(size) do
+      assert tries > 1, "it was never done before all was undone"
+      while_undone(2 * size, fun, tries - 1)
+    end
+  end
+
   @doc "Gives a process much to undo at its end: a table of so many rows."
   def own_large_table(rows) do
     table = :ets.new(:large, [:public])
@@ -242,13 +259,47 @@ defmodule Lifecycle do
     :ok
   end
 
-  @doc "Waits for the end of a process; answers the reason."
-  def down(pid), do: pid |> Process.monitor() |> down_of()
+  @doc """
+  Monitors a process, and returns once the monitor is in place.
+
+  A monitor is set by a signal, and signals have an order only between the same two processes. What
+  others do to the process may come first, even if they were asked for it later: then the monitor
+  tells of no reason but `:noproc`.
+  """
+  def watch(pid) do
+    monitor = Process.monitor(pid)
+    until(fn -> watched?(pid) end)
+    monitor
+  end
+
+  # Or dead: then the monitor tells.
+  defp watched?(pid) do
+    case Process.info(pid, :monitored_by) do
+      {:monitored_by, watchers} -> self() in watchers
+      nil -> true
+    end
+  end
+
+  @doc "Waits for the end of a process."
+  def down(pid) do
+    pid |> Process.monitor() |> down_of()
+    :ok
+  end
 
   @doc "Waits for the end that a monitor watches for; answers the reason."
   def down_of(monitor) do
     assert_receive {:DOWN, ^monitor, _, _, reason}, @patience
     reason
+  end
+
+  @doc """
+  Checks that a process is dead by now; answers the reason, which its monitor tells.
+
+  That may be on its way yet: of those who watch a process, one is told after the other.
+  """
+  def ended(pid, monitor) do
+    refute Process.alive?(pid)
+    down_of(monitor)
   end
 
   @doc "Returns when a condition is met, which has to be soon."
@@ -271,6 +322,20 @@ defmodule Lifecycle do
     end)
 
     Process.whereis(name)
+  end
+
+  @doc """
+  Checks that a function answers a number of milliseconds that is within a limit: once of three
+  times, for the machine may give its time to others.
+  """
+  def assert_in_time(limit, fun, times \\ 3) do
+    time = fun.()
+
+    if time > limit and times > 1 do
+      assert_in_time(limit, fun, times - 1)
+    else
+      assert time <= limit
+    end
   end
 
   @doc "Milliseconds that a function took."
