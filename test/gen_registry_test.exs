@@ -7,6 +7,8 @@ defmodule GenRegistryTest do
 
   use ExUnit.Case, async: true
 
+  import Lifecycle, only: [ended: 2, kill: 1, watch: 1]
+
   describe "documentation" do
     setup do
       start_supervised!({GenRegistry, worker_module: ExampleWorker})
@@ -226,7 +228,7 @@ defmodule GenRegistryTest do
     test "does not find a process whose end has been seen", context do
       {name, _} = registry(context)
       {:ok, pid} = GenRegistry.start(name, :a)
-      end_worker(pid)
+      kill(pid)
       assert GenRegistry.lookup(name, :a) == {:error, :not_found}
     end
   end
@@ -264,7 +266,7 @@ defmodule GenRegistryTest do
     test "starts another one when the first has ended", context do
       {name, _} = registry(context)
       {:ok, first} = GenRegistry.lookup_or_start(name, :id)
-      end_worker(first)
+      kill(first)
       assert {:ok, second} = GenRegistry.lookup_or_start(name, :id)
       assert second != first
       assert Process.alive?(second)
@@ -301,7 +303,7 @@ defmodule GenRegistryTest do
     test "starts another one when the first has ended", context do
       {name, _} = registry(context)
       {:ok, first} = GenRegistry.start(name, :id)
-      end_worker(first)
+      kill(first)
       assert {:ok, second} = GenRegistry.start(name, :id)
       assert Process.alive?(second)
     end
@@ -335,16 +337,16 @@ defmodule GenRegistryTest do
     test "sends :shutdown", context do
       {name, _} = registry(context)
       {:ok, pid} = GenRegistry.start(name, :id)
-      monitor = Process.monitor(pid)
+      monitor = watch(pid)
       assert GenRegistry.stop(name, :id) == :ok
-      assert_received {:DOWN, ^monitor, :process, ^pid, :shutdown}
+      assert ended(pid, monitor) == :shutdown
     end
 
     test "finds nothing to stop where nothing runs", context do
       {name, _} = registry(context)
       assert GenRegistry.stop(name, :never_started) == {:error, :not_found}
       {:ok, pid} = GenRegistry.start(name, :ended)
-      end_worker(pid)
+      kill(pid)
       assert GenRegistry.stop(name, :ended) == {:error, :not_found}
       {:ok, _} = GenRegistry.start(name, :stopped)
       assert GenRegistry.stop(name, :stopped) == :ok
@@ -370,7 +372,7 @@ defmodule GenRegistryTest do
       :ok = GenRegistry.stop(name, 51)
       {:error, :not_found} = GenRegistry.stop(name, 51)
       assert GenRegistry.count(name) == 99
-      end_worker(fifty)
+      kill(fifty)
       assert GenRegistry.count(name) == 98
     end
   end
@@ -532,8 +534,8 @@ defmodule GenRegistryTest do
       name = Module.concat(__MODULE__, context.test)
       {:ok, pid} = GenRegistry.start_link(ExampleWorker, name: name)
       {:ok, _} = GenRegistry.start(name, :id)
-      Process.exit(pid, :kill)
-      assert_receive {:EXIT, ^pid, :killed}
+      # By its monitor: what is linked to it, the VM tells before it tells the table.
+      kill(pid)
 
       for function <- @functions, do: assert_named(function, name)
     end
@@ -611,12 +613,6 @@ defmodule GenRegistryTest do
   defp id(n) when rem(n, 4) == 1, do: "the id #{n}"
   defp id(n) when rem(n, 4) == 2, do: {:user, "with a long id, number #{n}"}
   defp id(n), do: %{number: n, of: [:a, {"large", :id}], text: String.duplicate("text", 20)}
-
-  defp end_worker(pid) do
-    monitor = Process.monitor(pid)
-    Process.exit(pid, :kill)
-    assert_receive {:DOWN, ^monitor, :process, ^pid, :killed}
-  end
 
   defp assert_named(function, name) do
     error = assert_raise ArgumentError, fn -> read(function, name) end

@@ -150,9 +150,9 @@ defmodule GenRegistry.SupervisorTest do
       {name, _} = registry(context, Elixirs)
       {:ok, pid} = GenRegistry.start(name, :id)
       [{:child, child, :worker, _}] = Supervisor.which_children(pid)
-      monitor = Process.monitor(child)
+      monitor = Lifecycle.watch(child)
       assert GenRegistry.stop(name, :id) == :ok
-      assert_received {:DOWN, ^monitor, :process, ^child, :shutdown}
+      assert Lifecycle.ended(child, monitor) == :shutdown
     end
   end
 

@@ -68,10 +68,10 @@ defmodule GenRegistry.NoHiddenStateTest do
       monitor = Process.monitor(server)
       :sys.replace_state(server, &%{&1 | schedule: 0})
       ask(:start, registry, :new, [plain()])
-      assert_receive {:DOWN, ^monitor, _, _, _}, 30_000
+      assert_receive {:DOWN, ^monitor, _, _, _}
     end)
 
-    assert_receive {:logged, %{meta: %{pid: ^server}} = event}, 10_000
+    assert_receive {:logged, %{meta: %{pid: ^server}} = event}
     assert :erts_debug.flat_size(event) < 10 * @small
 
     for event <- logged(server) do

@@ -29,7 +29,7 @@ defmodule GenRegistry.OwnersTest do
     Enum.each(pids, &go/1)
 
     for _ <- pids do
-      assert_receive {:answer, racer, answer}, 30_000
+      assert_receive {:answer, racer, answer}
       {racer, answer}
     end
   end

@@ -20,10 +20,10 @@ defmodule GenRegistry.StopsTest do
     assert GenRegistry.to_list(registry) == []
     assert_waits(stop, registry)
 
-    monitor = Process.monitor(worker)
+    monitor = watch(worker)
     go(worker)
     assert answer(stop) == :ok
-    assert_received {:DOWN, ^monitor, _, _, :shutdown}
+    assert ended(worker, monitor) == :shutdown
     assert GenRegistry.stop(registry, :id) == {:error, :not_found}
   end
 
@@ -32,9 +32,9 @@ defmodule GenRegistry.StopsTest do
 
     for args <- [[plain()], [:without_link, plain()], [unlinking()]] do
       assert {:ok, worker} = GenRegistry.start(registry, :id, args)
-      monitor = Process.monitor(worker)
+      monitor = watch(worker)
       assert GenRegistry.stop(registry, :id) == :ok
-      assert_received {:DOWN, ^monitor, _, _, :shutdown}
+      assert ended(worker, monitor) == :shutdown
     end
   end
 
@@ -71,31 +71,32 @@ defmodule GenRegistry.StopsTest do
     test "is the time after which the worker is killed", context do
       registry = registry(context, worker_shutdown: 100)
       worker = start!(registry, :id, held_at_end(:end))
-      monitor = Process.monitor(worker)
+      monitor = watch(worker)
       time = timed(fn -> assert GenRegistry.stop(registry, :id) == :ok end)
       assert reached({:end, :shutdown}) == worker
-      assert_received {:DOWN, ^monitor, _, _, :killed}
-      assert time in 100..2_100
+      assert ended(worker, monitor) == :killed
+      assert time >= 100
+      assert :sys.get_state(registry).worker_shutdown == 100
     end
 
     test ":infinity is no time", context do
       registry = registry(context, worker_shutdown: :infinity)
       worker = start!(registry, :id, held_at_end(:end))
-      monitor = Process.monitor(worker)
+      monitor = watch(worker)
       stop = ask(:stop, registry, :id)
       assert reached({:end, :shutdown}) == worker
       assert_waits(stop, registry)
       go(worker)
       assert answer(stop) == :ok
-      assert_received {:DOWN, ^monitor, _, _, :shutdown}
+      assert ended(worker, monitor) == :shutdown
     end
 
     test ":brutal_kill asks no worker", context do
       registry = registry(context, worker_shutdown: :brutal_kill)
       worker = start!(registry, :id, held_at_end(:end))
-      monitor = Process.monitor(worker)
+      monitor = watch(worker)
       assert GenRegistry.stop(registry, :id) == :ok
-      assert_received {:DOWN, ^monitor, _, _, :killed}
+      assert ended(worker, monitor) == :killed
       refute_received {{:end, _}, _}
     end
 
@@ -129,10 +130,9 @@ defmodule GenRegistry.StopsTest do
     stops = for _ <- 1..100, do: ask(:stop, registry, :id)
     assert reached({:end, :shutdown}) == worker
     for stop <- stops, do: assert_waits(stop, registry)
-    monitor = Process.monitor(worker)
     go(worker)
     for stop <- stops, do: assert(answer(stop) == :ok)
-    assert_received {:DOWN, ^monitor, _, _, _}
+    refute Process.alive?(worker)
   end
 
   test "a start waits for the end of the one that is stopped", context do
@@ -151,7 +151,7 @@ defmodule GenRegistry.StopsTest do
     second = ask(:lookup_or_start, registry, :id, [afresh])
     for asker <- [stop, first, second], do: assert_waits(asker, registry)
     go(old)
-    assert_receive {:new, new, old_alive?}, 10_000
+    assert_receive {:new, new, old_alive?}
     refute old_alive?
     assert answer(stop) == :ok
     assert answer(first) == {:ok, new}
@@ -164,7 +164,7 @@ defmodule GenRegistry.StopsTest do
     registry = registry(context)
     first = ask(:start, registry, :id, [held(:first)])
     worker = reached(:first)
-    monitor = Process.monitor(worker)
+    monitor = watch(worker)
 
     second = ask(:lookup_or_start, registry, :id, [held(:second)])
     stop = ask(:stop, registry, :id)
@@ -180,15 +180,15 @@ defmodule GenRegistry.StopsTest do
     assert answer(first) == {:ok, worker}
     assert answer(second) == {:ok, worker}
     assert answer(stop) == :ok
-    assert_received {:DOWN, ^monitor, _, _, :shutdown}
+    assert ended(worker, monitor) == :shutdown
 
     worker = reached(:third)
-    monitor = Process.monitor(worker)
+    monitor = watch(worker)
     go(worker)
     assert answer(third) == {:ok, worker}
     assert answer(other_stop) == :ok
     assert answer(last_stop) == :ok
-    assert_received {:DOWN, ^monitor, _, _, :shutdown}
+    assert ended(worker, monitor) == :shutdown
     assert GenRegistry.count(registry) == 0
     refute_received {:second, _}
   end
@@ -219,7 +219,7 @@ defmodule GenRegistry.StopsTest do
     worker = reached(:first)
     dead = ask(:stop, registry, :id)
     kill(dead.pid)
-    monitor = Process.monitor(worker)
+    monitor = watch(worker)
     go(worker)
     assert answer(first) == {:ok, worker}
     assert down_of(monitor) == :shutdown
@@ -231,7 +231,7 @@ defmodule GenRegistry.StopsTest do
       registry = registry(context, worker_shutdown: :infinity)
       worker = start!(registry, :id, held_at_end(:end))
       assert LifecycleWorker.run(worker, fn -> GenRegistry.stop(registry, :id) end) == :ok
-      monitor = Process.monitor(worker)
+      monitor = watch(worker)
       reached({:end, :shutdown}) |> go()
       assert down_of(monitor) == :shutdown
     end
@@ -240,7 +240,7 @@ defmodule GenRegistry.StopsTest do
     test "ends, if it does not trap exits", context do
       registry = registry(context, worker_shutdown: :infinity)
       worker = start!(registry, :id)
-      monitor = Process.monitor(worker)
+      monitor = watch(worker)
       ask(fn -> LifecycleWorker.run(worker, fn -> GenRegistry.stop(registry, :id) end) end)
       assert down_of(monitor) == :shutdown
     end
@@ -250,15 +250,16 @@ defmodule GenRegistry.StopsTest do
       test = self()
 
       init = fn ->
-        send(test, {:stopped, self(), GenRegistry.stop(registry, :id)})
+        wait(test, {:stopped, GenRegistry.stop(registry, :id)})
         {:ok, nil}
       end
 
       asker = ask(:start, registry, :id, [init])
-      assert_receive {:stopped, worker, :ok}, 10_000
-      monitor = Process.monitor(worker)
+      worker = reached({:stopped, :ok})
+      monitor = watch(worker)
+      go(worker)
       assert answer(asker) == {:ok, worker}
-      assert down_of(monitor) in [:shutdown, :noproc]
+      assert down_of(monitor) == :shutdown
       assert GenRegistry.count(registry) == 0
     end
 
@@ -274,7 +275,7 @@ defmodule GenRegistry.StopsTest do
       # Also when others wait for its end: it is the one that they wait for.
       start!(registry, :id, init)
       assert GenRegistry.stop(registry, :id) == :ok
-      assert_received {:stopped, :ok}
+      assert_receive {:stopped, :ok}
     end
 
     test "has it when another one stops it already", context do
