@@ -429,22 +429,12 @@ defmodule GenRegistry.BadStartsTest do
     assert_receive {:begun, starter}
 
     second = Task.async(fn -> GenRegistry.lookup_or_start(context.name, :bad, [&idle/0]) end)
-    await_call(second.pid, context.registry)
+    Lifecycle.await_call(second.pid)
 
     send(starter, :go_on)
     assert Task.await(first) == {:error, :mine}
     assert {:ok, pid} = Task.await(second)
     assert GenRegistry.lookup(context.name, :bad) == {:ok, pid}
-  end
-
-  # Until the caller's call has been taken up: the registry has its monitor, and an empty mailbox.
-  defp await_call(caller, registry) do
-    with {:monitors, []} <- Process.info(caller, :monitors) do
-      :erlang.yield()
-      await_call(caller, registry)
-    else
-      {:monitors, [_ | _]} -> :sys.get_state(registry)
-    end
   end
 
   defp crash(pid) do

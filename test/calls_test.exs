@@ -255,6 +255,9 @@ defmodule GenRegistry.CallsTest do
         assert {:timeout, {GenServer, :call, [^server, {:stop, :id}, 1]}} =
                  catch_exit(GenRegistry.stop(server, :id, 1))
 
+        # Which it may have heard of only now.
+        :sys.get_state(context.registry)
+
         # Gone for lookups, and not for the next one who wants to see the end of it.
         assert GenRegistry.lookup(context.name, :id) == {:error, :not_found}
         assert Process.alive?(pid)

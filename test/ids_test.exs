@@ -7,8 +7,6 @@ defmodule GenRegistry.IdsTest do
 
   import Bitwise
 
-  @moduletag timeout: 120_000
-
   setup %{test: test, module: module} do
     name = Module.concat(module, test)
     start_supervised!({GenRegistry, worker_module: IdleWorker, name: name})

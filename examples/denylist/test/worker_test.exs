@@ -48,7 +48,7 @@ defmodule Denylist.WorkerTest do
 
     Calls.deny(@alice, @bob)
     :ok = GenRegistry.stop(Worker, @alice)
-    assert_received {:mnesia_table_event, {:write, {_, @alice, [@bob]}, _}}
+    assert_receive {:mnesia_table_event, {:write, {_, @alice, [@bob]}, _}}
 
     Calls.place_call(@bob, @alice)
     Calls.deny(@alice, "+44*")
