@@ -58,7 +58,7 @@ defmodule GenRegistry.StormTest do
     over? = fn -> kills > 0 and System.monotonic_time(:millisecond) >= ends_at end
 
     until(fn ->
-      :sys.get_state(registry)
+      :sys.get_state(registry, :infinity)
       Storm.operations(storm) >= operations + @calm or over?.()
     end)
 

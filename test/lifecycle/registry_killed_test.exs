@@ -6,7 +6,8 @@ defmodule GenRegistry.RegistryKilledTest do
   The environment variable `KILLS` says how often the registry is killed in the storm.
   """
 
-  use ExUnit.Case, async: true
+  # Storms leave others little of the machine.
+  use ExUnit.Case
 
   @moduletag :capture_log
 
@@ -23,7 +24,7 @@ defmodule GenRegistry.RegistryKilledTest do
       operations = Storm.operations(storm)
 
       until(fn ->
-        :sys.get_state(registry)
+        :sys.get_state(registry, :infinity)
         Storm.operations(storm) >= operations + 10
       end)
 

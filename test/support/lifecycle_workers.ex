@@ -17,7 +17,7 @@ defmodule LifecycleWorker do
   def start_link(:answer, start_link), do: start_link.()
 
   @doc "Runs a function in the worker, and answers what it answers."
-  def run(worker, fun), do: GenServer.call(worker, {:run, fun})
+  def run(worker, fun), do: GenServer.call(worker, {:run, fun}, :infinity)
 
   @impl true
   def init(init), do: init.()
@@ -124,7 +124,7 @@ defmodule Lifecycle do
 
   @doc "Checks that the process of `ask/1` waits, after the registry has handled all it was sent."
   def assert_waits(%{ref: ref, pid: pid}, registry) do
-    :sys.get_state(registry)
+    :sys.get_state(registry, :infinity)
     assert Process.alive?(pid)
     refute_received {^ref, _}
   end
