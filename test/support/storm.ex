@@ -1,0 +1,343 @@
+defmodule Census do
+  @moduledoc """
+  Sees every overlap of two workers of one id, however short.
+
+  A worker enters, first thing in its init, by putting its number into the cell of its id, in one
+  step, and looks at whoever was there before. If that one is alive, there are two. Nobody can be
+  missed: of two that overlap, one enters later, and finds the other one, or one in between that
+  found it.
+
+  So the cell also tells of which workers it is known that they are dead, see `seen/2`.
+  """
+
+  defstruct [:cells, :people, :numbers, :highest]
+
+  def new(ids) do
+    %__MODULE__{
+      cells: :atomics.new(ids, []),
+      # `{number, pid}` and `{pid, number}`; and `{{:before, number}, number}`.
+      people: :ets.new(:census, [:public, write_concurrency: true, read_concurrency: true]),
+      numbers: :atomics.new(1, []),
+      highest: :atomics.new(1, [])
+    }
+  end
+
+  @doc "In a worker's init: counts it in."
+  def enter(census, index) do
+    number = :atomics.add_get(census.numbers, 1, 1)
+    :ets.insert(census.people, [{number, self()}, {self(), number}])
+    before = :atomics.exchange(census.cells, index, number)
+    :ets.insert(census.people, {{:before, number}, before})
+    raise_to(census.highest, 1 + living(census, before))
+    number
+  end
+
+  @doc "In a worker whose init fails, last thing: counts it out. Others are out when they are dead."
+  def leave(census, number), do: :ets.insert(census.people, {number, nil})
+
+  @doc "How many have entered."
+  def entered(census), do: :atomics.get(census.numbers, 1)
+
+  @doc "The highest number of workers that an id had at once."
+  def highest(census), do: :atomics.get(census.highest, 1)
+
+  @doc "All who live."
+  def alive(census) do
+    for [pid] <- :ets.match(census.people, {:"$1", :_}),
+        is_pid(pid),
+        [{_, number}] = :ets.lookup(census.people, pid),
+        alive?(census, number),
+        do: pid
+  end
+
+  @doc "Before a call: the last one of an id, and whether it is dead already."
+  def seen(census, index) do
+    number = :atomics.get(census.cells, index)
+    {number, not alive?(census, number)}
+  end
+
+  @doc "Whether a process that was answered was dead before the call: what was `seen/2` tells."
+  def was_dead?(census, {number, dead?}, pid) do
+    [{_, answered}] = :ets.lookup(census.people, pid)
+    answered < number or (answered == number and dead?)
+  end
+
+  # How many in a row are alive, from this one back.
+  defp living(census, number) do
+    if alive?(census, number) do
+      case :ets.lookup(census.people, {:before, number}) do
+        [{_, before}] -> 1 + living(census, before)
+        [] -> 1
+      end
+    else
+      0
+    end
+  end
+
+  defp alive?(census, number) do
+    case :ets.lookup(census.people, number) do
+      [{_, pid}] when is_pid(pid) -> Process.alive?(pid)
+      _ -> false
+    end
+  end
+
+  defp raise_to(cell, value) do
+    highest = :atomics.get(cell, 1)
+
+    if value > highest and :atomics.compare_exchange(cell, 1, highest, value) != :ok do
+      raise_to(cell, value)
+    end
+  end
+end
+
+defmodule StormWorker do
+  @moduledoc """
+  Workers of every kind that make it hard to have one per id, each counted by a `Census`.
+  """
+
+  use GenServer
+
+  @kinds [
+    :plain,
+    :trapping,
+    :slow,
+    :unlinking,
+    :without_link,
+    :failing,
+    :raising,
+    :ignoring,
+    :nesting
+  ]
+
+  @doc "The kinds. There are also those that are `:stubborn`: they have to be killed."
+  def kinds, do: @kinds
+
+  def start_link(census, registry, index, kind) do
+    case kind do
+      :without_link -> GenServer.start(__MODULE__, {census, registry, index, kind})
+      _ -> GenServer.start_link(__MODULE__, {census, registry, index, kind})
+    end
+  end
+
+  @impl true
+  def init({census, registry, index, kind}) do
+    number = Census.enter(census, index)
+
+    case kind do
+      kind when kind in [:plain, :without_link] ->
+        {:ok, kind}
+
+      kind when kind in [:trapping, :slow, :stubborn] ->
+        Process.flag(:trap_exit, true)
+        {:ok, kind}
+
+      :unlinking ->
+        [parent | _] = Process.get(:"$ancestors")
+        Process.unlink(parent)
+        {:ok, kind}
+
+      :failing ->
+        Census.leave(census, number)
+        {:stop, {:shutdown, :failed}}
+
+      :raising ->
+        Census.leave(census, number)
+        exit({:shutdown, :raised})
+
+      :ignoring ->
+        Census.leave(census, number)
+        :ignore
+
+      # Only ids further on, so that no two wait for each other.
+      :nesting ->
+        if index < :atomics.info(census.cells).size do
+          args = [census, registry, index + 1, :plain]
+          Lifecycle.attempt(fn -> GenRegistry.lookup_or_start(registry, index + 1, args) end)
+        end
+
+        {:ok, kind}
+    end
+  end
+
+  @impl true
+  def handle_info(_message, state), do: {:noreply, state}
+
+  @impl true
+  def terminate(_reason, :slow), do: for(_ <- 1..500, do: :erlang.yield())
+  def terminate(_reason, :stubborn), do: Lifecycle.hang()
+  def terminate(_reason, _kind), do: :ok
+end
+
+defmodule Storm do
+  @moduledoc """
+  Callers that do at random what can be done with a registry of `StormWorker`s.
+  """
+
+  defstruct [:registry, :census, :ids, :kinds, :over, :operations, :caller, callers: []]
+
+  # As often as they stand here.
+  @actions List.duplicate(:lookup_or_start, 8) ++
+             List.duplicate(:start, 4) ++
+             List.duplicate(:give_up, 1) ++
+             List.duplicate(:stop, 4) ++
+             List.duplicate(:stop_and_leave, 1) ++
+             List.duplicate(:kill, 3) ++
+             List.duplicate(:kill_and_ask, 3) ++
+             List.duplicate(:kill_starter, 1) ++
+             List.duplicate(:lookup, 4) ++
+             List.duplicate(:count, 1)
+
+  @doc "Begins a storm of so many callers, until `finish/1`."
+  def begin(registry, callers, ids, seed, kinds) do
+    storm = %__MODULE__{
+      registry: registry,
+      census: Census.new(ids),
+      ids: ids,
+      kinds: kinds,
+      over: :atomics.new(1, []),
+      operations: :counters.new(1, [:write_concurrency])
+    }
+
+    callers =
+      for n <- 1..callers do
+        Task.async(fn ->
+          :rand.seed(:exsss, {seed, n, 0})
+          go_on(%{storm | caller: {n - 1, callers}}, [])
+        end)
+      end
+
+    %{storm | callers: callers}
+  end
+
+  @doc "How much was done."
+  def operations(storm), do: :counters.get(storm.operations, 1)
+
+  @doc "Answers the faults, when all callers have ended: `[{:dead | :unexpected, what}]`."
+  def finish(storm) do
+    :atomics.put(storm.over, 1, 1)
+    storm.callers |> Task.await_many(60_000) |> Enum.concat()
+  end
+
+  defp go_on(storm, faults) do
+    if :atomics.get(storm.over, 1) == 1 do
+      faults
+    else
+      action = Enum.random(@actions)
+      index = :rand.uniform(storm.ids)
+      faults = act(storm, action, index) ++ faults
+      :counters.add(storm.operations, 1, 1)
+      go_on(storm, faults)
+    end
+  end
+
+  defp act(storm, action, index) when action in [:lookup_or_start, :start] do
+    seen = Census.seen(storm.census, index)
+    args = args(storm, index)
+    call = fn -> apply(GenRegistry, action, [storm.registry, index, args, :infinity]) end
+    judge(storm, action, seen, Lifecycle.attempt(call))
+  end
+
+  defp act(storm, :give_up, index) do
+    args = args(storm, index)
+    Lifecycle.attempt(fn -> GenRegistry.start(storm.registry, index, args, 0) end)
+    []
+  end
+
+  defp act(storm, :stop, index) do
+    case Lifecycle.attempt(fn -> GenRegistry.stop(storm.registry, index) end) do
+      :ok -> []
+      {:error, :not_found} -> []
+      {:exit, {_, {GenServer, :call, _}}} -> []
+      other -> [{:unexpected, {:stop, other}}]
+    end
+  end
+
+  defp act(storm, :stop_and_leave, index) do
+    Lifecycle.attempt(fn -> GenRegistry.stop(storm.registry, index, 0) end)
+    []
+  end
+
+  defp act(storm, :kill, index) do
+    with {:ok, pid} <- lookup(storm, index), do: Process.exit(pid, :kill)
+    []
+  end
+
+  # Asks as soon as it is known that the worker is dead. A process can be traced by one other only,
+  # so each caller has ids of its own for that.
+  defp act(storm, :kill_and_ask, index) do
+    {caller, callers} = storm.caller
+    index = index - rem(index - 1, callers) + caller
+
+    with {:ok, pid} <- lookup(storm, index),
+         1 <- Lifecycle.attempt(fn -> :erlang.trace(pid, true, [:procs]) end) do
+      Process.exit(pid, :kill)
+      exited(pid)
+      args = args(storm, index)
+      call = fn -> GenRegistry.lookup_or_start(storm.registry, index, args, :infinity) end
+      answer = Lifecycle.attempt(call)
+      dead = if answer == {:ok, pid}, do: [{:dead, pid}], else: []
+      dead ++ judge(storm, :lookup_or_start, {0, true}, answer)
+    else
+      # There is none, or it is dead.
+      _ -> []
+    end
+  end
+
+  defp act(storm, :kill_starter, index) do
+    with {:ok, pid} <- lookup(storm, index),
+         {:parent, starter} when is_pid(starter) <- Process.info(pid, :parent),
+         do: Process.exit(starter, :kill)
+
+    []
+  end
+
+  defp act(storm, :lookup, index) do
+    case lookup(storm, index) do
+      {:ok, pid} when is_pid(pid) -> []
+      {:error, :not_found} -> []
+      {:error, %ArgumentError{}} -> []
+      other -> [{:unexpected, {:lookup, other}}]
+    end
+  end
+
+  defp act(storm, :count, _index) do
+    case Lifecycle.attempt(fn -> GenRegistry.count(storm.registry) end) do
+      {:error, %ArgumentError{}} -> []
+      count when count in 0..storm.ids//1 -> []
+      other -> [{:unexpected, {:count, other}}]
+    end
+  end
+
+  defp lookup(storm, index) do
+    Lifecycle.attempt(fn -> GenRegistry.lookup(storm.registry, index) end)
+  end
+
+  defp args(storm, index), do: [storm.census, storm.registry, index, Enum.random(storm.kinds)]
+
+  defp judge(storm, action, seen, answer) do
+    case {action, answer} do
+      {_, {:ok, pid}} -> dead(storm, seen, pid)
+      {:start, {:error, {:already_started, pid}}} -> dead(storm, seen, pid)
+      {_, {:error, {:shutdown, why}}} when why in [:failed, :raised] -> []
+      {_, {:error, :ignore}} -> []
+      {_, {:error, {:starter_died, _}}} -> []
+      # The worker was killed before it was registered, or there is no registry.
+      {_, {:error, reason}} when reason in [:killed, :noproc, :shutdown] -> []
+      {_, {:error, %ArgumentError{}}} -> []
+      {_, {:exit, {_, {GenServer, :call, _}}}} -> []
+      other -> [{:unexpected, other}]
+    end
+  end
+
+  defp dead(storm, seen, pid) do
+    if Census.was_dead?(storm.census, seen, pid), do: [{:dead, pid}], else: []
+  end
+
+  # Also takes what else a trace tells out of the mailbox.
+  defp exited(pid) do
+    receive do
+      {:trace, ^pid, :exit, _} -> :ok
+      {:trace, _, _, _} -> exited(pid)
+    end
+  end
+end
