@@ -252,7 +252,10 @@ defmodule Lifecycle do
     for _ <- 1..links do
       spawn_link(fn ->
         Process.flag(:trap_exit, true)
-        hang()
+
+        receive do
+          {:EXIT, _, _} -> :ok
+        end
       end)
     end
 
