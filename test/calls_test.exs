@@ -285,13 +285,12 @@ defmodule GenRegistry.CallsTest do
   # Its own VM, for the setting is read when `GenRegistry` is compiled.
   describe "config :gen_registry, gen_module: Module" do
     setup do
-      {:ok, vm} = start_supervised(%{id: :vm, start: {__MODULE__, :start_vm, []}})
+      vm = start_supervised!({OtherVM, {:vm, %{}, []}})
       source = Path.expand("../lib/gen_registry.ex", __DIR__)
 
-      peer_eval(
+      OtherVM.eval(
         vm,
         quote do
-          {:ok, _} = Application.ensure_all_started(:elixir)
           Application.put_env(:gen_registry, :gen_module, LoggingGen)
           Code.put_compiler_option(:ignore_module_conflict, true)
           Code.compile_file(unquote(source))
@@ -306,7 +305,7 @@ defmodule GenRegistry.CallsTest do
     end
 
     test "its call/3 makes every call to a registry", %{vm: vm} do
-      assert peer_eval(
+      assert OtherVM.eval(
                vm,
                quote do
                  registry = Process.whereis(R)
@@ -333,7 +332,7 @@ defmodule GenRegistry.CallsTest do
     end
 
     test "what it answers is the answer", %{vm: vm} do
-      assert peer_eval(
+      assert OtherVM.eval(
                vm,
                quote do
                  Process.put(:canned, {:canned, :answer})
@@ -356,19 +355,17 @@ defmodule GenRegistry.CallsTest do
     there = start_node(:there, common)
     here = start_node(:here, common ++ ~w(-dist_listen false))
 
-    peer_eval(
+    OtherVM.eval(
       there,
       quote do
-        {:ok, _} = Application.ensure_all_started(:elixir)
         {:ok, registry} = GenRegistry.start_link(IdleWorker, name: R)
         Process.unlink(registry)
       end
     )
 
-    assert peer_eval(
+    assert OtherVM.eval(
              here,
              quote do
-               {:ok, _} = Application.ensure_all_started(:elixir)
                server = {R, :"there@127.0.0.1"}
                true = Node.connect(:"there@127.0.0.1")
                {:ok, pid} = GenRegistry.lookup_or_start(server, {:user, 1})
@@ -405,25 +402,7 @@ defmodule GenRegistry.CallsTest do
 
   defp start_node(name, args) do
     options = %{name: name, host: ~c"127.0.0.1", longnames: true}
-    start = {__MODULE__, :start_vm, [options, Enum.map(args, &String.to_charlist/1)]}
-    start_supervised!(%{id: name, start: start})
-  end
-
-  def start_vm(options \\ %{}, args \\ []) do
-    applications = [:elixir, :logger, :gen_registry]
-
-    paths =
-      for application <- applications,
-          do: [~c"-pa", :filename.join(:code.lib_dir(application), ~c"ebin")]
-
-    args = args ++ Enum.concat(paths)
-    {:ok, vm, _} = :peer.start_link(Map.merge(options, %{connection: :standard_io, args: args}))
-    {:ok, vm}
-  end
-
-  defp peer_eval(vm, quoted) do
-    {value, _binding} = :peer.call(vm, Code, :eval_quoted, [quoted], 30_000)
-    value
+    start_supervised!({OtherVM, {name, options, args}})
   end
 
   # A start that waits until it is told to go on, which answers the process it has started.

@@ -282,10 +282,19 @@ defmodule GenRegistry.Server do
   defp start_starter(%{table: table} = state) do
     with {:ok, starter} <- Starter.start(state.worker_module, table) do
       Table.track(table, starter, nil)
-      {:ok, starter, Sweeper.start(starter, table, state.worker_shutdown)}
+      {:ok, starter, start_sweeper(starter, state)}
     end
   rescue
     SystemLimitError -> {:error, :system_limit}
+  end
+
+  # A starter without one is of no use, and takes the room.
+  defp start_sweeper(starter, state) do
+    Sweeper.start(starter, state.table, state.worker_shutdown)
+  rescue
+    error in SystemLimitError ->
+      Starter.exit(starter)
+      reraise error, __STACKTRACE__
   end
 
   defp end_worker(state, id, pid, parent) do
