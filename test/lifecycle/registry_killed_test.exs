@@ -218,13 +218,13 @@ defmodule GenRegistry.RegistryKilledTest do
       ask(:start, registry, id, [init])
       begun = reached(:init)
       starter = starter(begun)
-      {:monitored_by, before} = Process.info(starter, :monitored_by)
+      sweeper = sweeper(starter)
 
       kill(first)
       until(fn -> Process.whereis(registry) not in [nil, first] end)
       second = Process.whereis(registry)
 
-      case watcher(starter, before) do
+      case watcher_beside(starter, sweeper) do
         nil ->
           restarted(registry, first)
           killed_while_it_waits(registry, id, init)
@@ -235,10 +235,10 @@ defmodule GenRegistry.RegistryKilledTest do
       end
     end
 
-    # Who watches a process that did not before; `nil` if it is dead.
-    defp watcher(pid, before) do
-      with {:monitored_by, watchers} <- Process.info(pid, :monitored_by) do
-        Enum.find(watchers -- before, &is_pid/1) || watcher(pid, before)
+    # Who else watches a starter; `nil` if that is dead.
+    defp watcher_beside(starter, sweeper) do
+      with {:monitored_by, watchers} <- Process.info(starter, :monitored_by) do
+        Enum.find(watchers, &(is_pid(&1) and &1 != sweeper)) || watcher_beside(starter, sweeper)
       end
     end
 

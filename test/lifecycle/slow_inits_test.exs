@@ -305,8 +305,7 @@ defmodule GenRegistry.SlowInitsTest do
 
     for n <- 1..8 do
       ask(:start, registry, n, [held(:init)])
-      {:monitored_by, watchers} = Process.info(starter(reached(:init)), :monitored_by)
-      for pid <- watchers, is_pid(pid), do: :erlang.trace(pid, true, [:call])
+      :erlang.trace(sweeper(starter(reached(:init))), true, [:call])
     end
 
     end_registry(registry)

@@ -196,6 +196,18 @@ defmodule Lifecycle do
     starter
   end
 
+  @doc "The sweeper of a starter, which watches it."
+  def sweeper(starter) do
+    until(fn -> watchers(starter) != [] end)
+    [sweeper] = watchers(starter)
+    sweeper
+  end
+
+  defp watchers(pid) do
+    {:monitored_by, watchers} = Process.info(pid, :monitored_by)
+    Enum.filter(watchers, &is_pid/1)
+  end
+
   @doc "Kills a process, and returns when its end has been seen."
   def kill(pid) do
     monitor = Process.monitor(pid)
