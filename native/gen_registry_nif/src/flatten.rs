@@ -48,7 +48,8 @@ pub struct TooLarge;
 /// the table's own.
 static SALT: Lazy<u64> = Lazy::new(|| u64::from(RandomState::new().build_hasher().finish() as u32));
 
-/// The VM keeps the pairs of maps of up to so many in one order.
+/// Maps of up to so many pairs give them in one order if they are equal: the VM itself compares such
+/// maps pair by pair. Of larger ones that is not known.
 const SMALL_MAP: usize = 32;
 
 /// How deep nested terms are followed.
@@ -156,12 +157,22 @@ fn integer<'t>(term: Term<'t>, few: &mut [u64; FEW]) -> Form<'t> {
     }
 }
 
-fn map<'t>(term: Term<'t>, _few: &mut [u64; FEW]) -> Form<'t> {
-    if term.is_map() {
-        Form::Nested
-    } else {
-        Form::Other
+#[inline(always)]
+fn map<'t>(term: Term<'t>, few: &mut [u64; FEW]) -> Form<'t> {
+    let Some(mut pairs) = Pairs::new(term) else {
+        return Form::Other;
+    };
+    let mut count = 0;
+    while let Some((key, value)) = pairs.next() {
+        let (key, value) = (term_word(key), term_word(value));
+        if count == MAP_MAX || !is_immediate(key) || !is_immediate(value) {
+            return Form::Nested;
+        }
+        few[2 * count] = key;
+        few[2 * count + 1] = value;
+        count += 1;
     }
+    Form::Few(MAP + count as u8, 2 * count)
 }
 
 fn float_alone<'t>(term: Term<'t>, few: &mut [u64; FEW]) -> Form<'t> {
@@ -332,8 +343,8 @@ impl Flattener<'_> {
         Ok(())
     }
 
-    /// Equal small maps give their pairs in the same order, for the VM compares them pair by pair.
-    /// Of large ones that is not known: their words are in the order of the pairs' words.
+    /// Equal small maps give their pairs in the same order, see [`SMALL_MAP`]. The words of large
+    /// ones are in the order of the pairs' words.
     fn map(&mut self, term: Term<'_>, deeper: usize) -> Result<(), TooLarge> {
         let Some(mut pairs) = Pairs::new(term) else {
             return self.opaque_of_unknown_size();
@@ -380,7 +391,7 @@ impl Flattener<'_> {
     }
 }
 
-/// The pairs of a map. The iterator of rustler, which also goes backwards, takes twice the time.
+/// The pairs of a map, in the order in which the VM has them. The iterator of rustler, which also goes backwards, takes twice the time.
 struct Pairs<'a> {
     env: Env<'a>,
     iterator: ErlNifMapIterator,

@@ -26,6 +26,7 @@ pub fn to_term<'a>(env: Env<'a>, stored: Stored<'_, Copied>) -> Term<'a> {
                 FLOAT => reader.float(),
                 SIGNED => reader.signed(),
                 UNSIGNED => reader.unsigned(),
+                MAP..TUPLE => reader.map(usize::from(shape - MAP)),
                 TUPLE..BINARY => reader.tuple(usize::from(shape - TUPLE)),
                 BINARY..PAIR => reader.binary(usize::from(shape - BINARY)),
                 PAIR.. => {
@@ -70,19 +71,19 @@ impl<'a> Reader<'_, 'a> {
                     .iter()
                     .rfold(tail, |tail, head| tail.list_prepend(*head))
             }
-            Header::Map => {
-                let pairs = self.terms(count * 2);
-                let pairs: Vec<_> = pairs
-                    .chunks_exact(2)
-                    .map(|pair| (pair[0], pair[1]))
-                    .collect();
-                Term::map_from_pairs(self.env, &pairs).unwrap_or_else(|_| Term::map_new(self.env))
-            }
+            Header::Map => self.map(count),
         }
     }
 
     fn terms(&mut self, count: usize) -> Vec<Term<'a>> {
         (0..count).map(|_| self.nested()).collect()
+    }
+
+    fn map(&mut self, count: usize) -> Term<'a> {
+        let terms = self.terms(count * 2);
+        let (pairs, _) = terms.as_chunks::<2>();
+        let pairs: Vec<_> = pairs.iter().map(|[key, value]| (*key, *value)).collect();
+        Term::map_from_pairs(self.env, &pairs).unwrap_or_else(|_| Term::map_new(self.env))
     }
 
     fn tuple(&mut self, count: usize) -> Term<'a> {

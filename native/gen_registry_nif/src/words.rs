@@ -122,6 +122,9 @@ pub const NESTED: u8 = 0;
 pub const FLOAT: u8 = 1;
 pub const SIGNED: u8 = 2;
 pub const UNSIGNED: u8 = 3;
+/// A map of this many pairs of immediates.
+pub const MAP: u8 = 4;
+pub const MAP_MAX: usize = FEW / 2;
 /// A tuple of this many immediates.
 pub const TUPLE: u8 = 8;
 pub const TUPLE_MAX: usize = FEW;
