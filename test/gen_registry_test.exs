@@ -73,9 +73,9 @@ defmodule GenRegistryTest do
     test "is a tuple, and old supervisors take it", %{test: test} do
       name = Module.concat(__MODULE__, test)
 
-      assert {^name, {GenRegistry, :start_link, [ExampleWorker, handed]}, :permanent, :infinity,
-              :supervisor,
-              [GenRegistry]} = spec = GenRegistry.Spec.child_spec(ExampleWorker, name: name)
+      spec = GenRegistry.Spec.child_spec(ExampleWorker, name: name)
+      assert {^name, start, :permanent, :infinity, :supervisor, [GenRegistry]} = spec
+      assert {GenRegistry, :start_link, [ExampleWorker, handed]} = start
 
       assert handed == [name: name]
       assert :ok = :supervisor.check_childspecs([spec])
