@@ -94,9 +94,8 @@ defmodule Terms do
   defp binary(below), do: :rand.bytes(:rand.uniform(below) - 1)
 
   defp bitstring do
-    size = :rand.uniform(40)
-    <<bits::bitstring-size(size), _::bitstring>> = :rand.bytes(5)
-    bits
+    bits = :rand.bytes(5)
+    <<bits::bitstring-size(:rand.uniform(40))>>
   end
 
   defp pick(list), do: Enum.at(list, :rand.uniform(length(list)) - 1)
@@ -170,8 +169,7 @@ defmodule Terms do
     do: pick([Atom.to_string(atom), Atom.to_charlist(atom), [], nil])
 
   def mutate(binary) when is_binary(binary) and binary != "" do
-    size = bit_size(binary) - 1
-    <<bits::bitstring-size(size), _::1>> = binary
+    bits = <<binary::bitstring-size(bit_size(binary) - 1)>>
 
     pick([
       bits,
@@ -194,8 +192,8 @@ defmodule Terms do
 
   @doc "An equal binary that is a part of another one, and does not begin where a byte does."
   def part(binary) do
-    size = byte_size(binary)
-    <<5::3, part::binary-size(size), 0::5>> = copy(<<5::3, binary::binary, 0::5>>)
+    whole = copy(<<byte_size(binary)::32, 5::3, binary::binary, 0::5>>)
+    <<size::32, 5::3, part::binary-size(size), 0::5>> = whole
     part
   end
 
