@@ -243,8 +243,9 @@ defmodule GenRegistry.IdsTest do
 
         changed =
           for at <- 0..(size - 1) do
-            <<before::binary-size(at), byte, rest::binary>> = binary
-            <<before::binary, bxor(byte, 1), rest::binary>>
+            changed = bxor(:binary.at(binary, at), 1)
+            rest = binary_part(binary, at + 1, size - at - 1)
+            <<binary_part(binary, 0, at)::binary, changed, rest::binary>>
           end
 
         assert_together(name, [binary | changed])
@@ -254,7 +255,7 @@ defmodule GenRegistry.IdsTest do
     test "that are parts of others", %{name: name} do
       for size <- [0, 1, 8, 20, 48, 49, 64, 65, 100] do
         binary = bytes(size)
-        <<_, aligned::binary-size(size), _::binary>> = <<1, binary::binary, 2, 3>>
+        aligned = binary_part(<<1, binary::binary, 2, 3>>, 1, size)
         parts = [aligned, Terms.part(binary), {:user, Terms.part(binary)}, [Terms.part(binary)]]
         assert_ids(name, parts)
 

@@ -137,7 +137,13 @@ defmodule GenRegistry.ShutdownTest do
       during = during.(registry)
       asker = ask(fn -> end_registry(registry) end)
       assert reached({:end, :shutdown}) == last
-      {registry, during, fn -> go(last) && answer(asker) end}
+
+      finish = fn ->
+        go(last)
+        answer(asker)
+      end
+
+      {registry, during, finish}
     end
 
     test "those who call have an error", context do
