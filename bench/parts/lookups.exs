@@ -1,0 +1,67 @@
+# `lookup`, found and not found: every shape of id, few and many entries, one and two readers.
+#
+# The workers are those of the GenRegistry, and the other rivals' tables have the same ids and pids:
+# what is compared is the tables. Elixir's `Registry` is filled by the workers themselves, in their
+# starts. `:global` and `:pg` are there with few entries: to register a million takes them minutes,
+# and neither starts or supervises, nor does `:pg` keep an id for one process.
+
+import Bench
+alias Bench.{EtsRegistry, Ids, Loops, Nothing}
+
+few = 1_000
+
+fill_all = fn ids, entries ->
+  share(ids, 64, fn id ->
+    {:ok, pid} =
+      GenRegistry.lookup_or_start(name(GenRegistry), id, [0, {name(Registry), id}], :infinity)
+
+    true = :ets.insert(name(EtsRegistry), {id, pid})
+
+    if entries == few do
+      :yes = :global.register_name({name(:global), id}, pid)
+      :ok = :pg.join(name(:pg), id, pid)
+    end
+  end)
+end
+
+for entries <- [few, large()], {shape, make} <- Ids.shapes() do
+  {:ok, pg} = :pg.start_link(name(:pg))
+  unique = {Registry, keys: :unique, name: name(Registry), partitions: System.schedulers_online()}
+  {:ok, registry} = Supervisor.start_link([unique], strategy: :one_for_one)
+
+  with_registries([GenRegistry, EtsRegistry], fn ->
+    fill_all.(Enum.map(1..entries, make), entries)
+    settle()
+
+    # As many calls as take a good part of a second with the slowest.
+    probed = min(entries, 200_000)
+    times = if entries == few, do: size(500, 200), else: 1
+    rivals = [GenRegistry, EtsRegistry, Registry, Nothing]
+    rivals = if entries == few, do: rivals ++ [:global, :pg], else: rivals
+
+    for {kind, numbers, loop} <- [
+          {"hit", 1..entries, &Loops.hits/3},
+          {"miss", (entries + 1)..(2 * entries), &Loops.misses/3}
+        ],
+        readers <- [1, 2] do
+      probes = for _ <- 1..readers, do: Ids.probes(make, numbers, probed)
+
+      compare(
+        [kind: kind, entries: entries, readers: readers, shape: shape],
+        "ns",
+        rivals,
+        fn rival ->
+          ns =
+            together(probes, &:erlang.binary_to_term/1, fn ids ->
+              Loops.repeat(times, fn -> loop.(rival, name(rival), ids) end)
+            end)
+
+          ns / (probed * times)
+        end
+      )
+    end
+  end)
+
+  Supervisor.stop(registry)
+  GenServer.stop(pg)
+end
