@@ -31,7 +31,8 @@ defmodule Bench do
   Measures the rivals in turn, some rounds long, and keeps a figure of each.
 
   `what` is a keyword list that tells this figure from others. `measure` answers a number, or a map
-  of numbers by name, each of which becomes a figure with that name as its `:of`.
+  of numbers by name, or by `{name, unit}`, each of which becomes a figure with that name as its
+  `:of`.
   """
   def compare(what, unit, rivals, measure) do
     measured =
@@ -54,8 +55,9 @@ defmodule Bench do
   end
 
   defp keep_samples(what, unit, rival, [%{} = first | _] = samples) do
-    for {name, _} <- first do
-      keep_samples(what ++ [of: name], unit, rival, Enum.map(samples, & &1[name]))
+    for {key, _} <- first do
+      {name, unit} = with name when is_binary(name) <- key, do: {name, unit}
+      keep(what ++ [of: name], unit, rival, Enum.map(samples, & &1[key]))
     end
   end
 
@@ -111,9 +113,9 @@ defmodule Bench do
             :go -> :ok
           end
 
-          begun = :erlang.monotonic_time()
+          begun = now()
           run.(prepared)
-          send(parent, {:done, self(), begun, :erlang.monotonic_time()})
+          send(parent, {:done, self(), begun, now()})
         end)
       end
 
@@ -133,8 +135,11 @@ defmodule Bench do
       end
 
     {begun, ended} = Enum.unzip(times)
-    :erlang.convert_time_unit(Enum.max(ended) - Enum.min(begun), :native, :nanosecond)
+    Enum.max(ended) - Enum.min(begun)
   end
+
+  @doc "Nanoseconds since some moment."
+  def now, do: :erlang.monotonic_time(:nanosecond)
 
   @doc "Has `callers` processes share these items, and answers the nanoseconds until all are done."
   def share(items, callers, fun) do
