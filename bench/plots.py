@@ -8,7 +8,7 @@ from matplotlib import pyplot
 from matplotlib.ticker import FuncFormatter
 
 from parts import PARTS
-from results import ETS, OWN, RESULTS, Results, fits, rounded
+from results import ETS, OWN, RESULTS, Results, counted, fits, rounded
 from targets import TARGETS
 
 COLOURS = {
@@ -24,6 +24,7 @@ COLOURS = {
     "empty loop": "#c9c9c9",
 }
 TARGET = "#c1121f"
+NAME_OF_TARGET = "target: at most"
 
 pyplot.rcParams.update({
     "svg.fonttype": "none",
@@ -59,7 +60,7 @@ def distinct(figures, label):
 
 def words(label, value):
     if isinstance(value, int):
-        return f"{value:,} {label.replace('_', ' ')}"
+        return counted(label, value)
     return str(value)
 
 
@@ -73,7 +74,7 @@ def draw(part, plot, results):
     room = len(groups) * (len(rivals) + 1)
     figure, all_axes = pyplot.subplots(
         len(panels), 1, squeeze=False, layout="constrained",
-        figsize=(max(6.5, min(11, 2 + room * 0.22)), 0.9 + 2.7 * len(panels)),
+        figsize=(max(7, min(11, max(2 + room * 0.22, 1 + len(groups) * 1.1))), 1 + 2.6 * len(panels)),
     )
     for panel, axes in zip(panels, all_axes[:, 0]):
         here = [f for f in figures if not plot.panels or f.get(plot.panels) == panel]
@@ -86,7 +87,10 @@ def draw(part, plot, results):
     for axes in all_axes[:, 0]:
         for handle, name in zip(*axes.get_legend_handles_labels()):
             handles.setdefault(name, handle)
-    figure.legend(handles.values(), handles.keys(), loc="outside lower left", ncols=4, frameon=False)
+    # The bars first, from left to right.
+    if NAME_OF_TARGET in handles:
+        handles[NAME_OF_TARGET] = handles.pop(NAME_OF_TARGET)
+    figure.legend(handles.values(), handles.keys(), loc="outside lower left", ncols=3, frameon=False)
     figure.savefig(RESULTS / part.file(plot), metadata={"Date": None, "Creator": None})
     pyplot.close(figure)
 
@@ -114,22 +118,22 @@ def panel_of_bars(axes, plot, figures, groups, rivals):
     if plot.logarithmic:
         axes.set_yscale("log")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: rounded(value)))
-    axes.set_ylabel(plot.unit or figures[0]["unit"])
+    axes.set_ylabel(figures[0]["unit"])
     axes.set_xlim(-0.6, len(groups) - 0.4)
 
 
 def targets(axes, part, plot, figures, groups, rivals):
     """A line where our bar is to end at the most."""
-    name = "target: at most"
     for own in (f for f in figures if f["rival"] == OWN):
         for check in (check for target in TARGETS for check in target.checks):
             if check.part == part.name and fits(own, check.labels):
-                same = [f for f in figures if f["rival"] == ETS and f[plot.groups] == own[plot.groups]]
-                limit = check.limit(same[0]["median"]) if same else None
+                group = own[plot.groups]
+                ets = [f["median"] for f in figures if (f["rival"], f[plot.groups]) == (ETS, group)]
+                limit = check.limit(ets[0] if ets else None)
                 if limit:
-                    x = place(groups.index(own[plot.groups]), rivals.index(OWN), rivals)
+                    x = place(groups.index(group), rivals.index(OWN), rivals)
                     half = width(rivals) * 0.7
-                    axes.hlines(limit, x - half, x + half, color=TARGET, linewidth=2, label=name)
+                    axes.hlines(limit, x - half, x + half, color=TARGET, linewidth=2, label=NAME_OF_TARGET)
 
 
 main()

@@ -50,7 +50,15 @@ def rounded(number):
     """With three figures that count."""
     if abs(number) >= 100 or number == int(number):
         return f"{number:,.0f}"
-    return f"{number:.1f}" if abs(number) >= 10 else f"{number:.2f}"
+    if abs(number) >= 10:
+        return f"{number:.1f}"
+    return f"{number:.2f}" if abs(number) >= 0.1 else f"{number:.1g}"
+
+
+def counted(label, number):
+    """Such as 1,000 entries, or 1 reader."""
+    what = label.replace("_", " ")
+    return f"{number:,} {what[:-1] if number == 1 and what.endswith('ers') else what}"
 
 
 def case(figure, labels):
@@ -59,7 +67,7 @@ def case(figure, labels):
     for label in labels:
         value = figure.get(label)
         if isinstance(value, int):
-            words.append(f"{value:,} {label.replace('_', ' ')}")
+            words.append(counted(label, value))
         elif value is not None:
             words.append(str(value))
     return ", ".join(words)

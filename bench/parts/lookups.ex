@@ -49,7 +49,7 @@ defmodule Bench.Part.Lookups do
   defp measure(entries, shape, make) do
     # As many calls as take the slowest a good part of a second.
     probed = min(entries, 200_000)
-    times = if entries == @few, do: size(500, 200), else: 1
+    times = if entries == @few, do: size(250, 100), else: 1
     rivals = [GenRegistry, EtsRegistry, Registry, Nothing]
     rivals = if entries == @few, do: rivals ++ [:global, :pg], else: rivals
 
