@@ -167,8 +167,10 @@ defmodule Bench do
     end
   end
 
-  @doc "Under which name the registry of a rival runs."
-  def name(rival), do: Module.concat(rival, Benched)
+  @doc "Under which name the registry of a rival runs. It is asked within what is measured."
+  for {rival, _} <- @rivals do
+    def name(unquote(rival)), do: unquote(Module.concat(rival, Benched))
+  end
 
   @doc "Starts a worker for each id."
   def fill(rival, ids, args \\ []) do

@@ -15,10 +15,9 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::num::NonZeroU64;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, ExitStatus};
-use std::sync::Arc;
-use std::sync::Barrier;
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
 
 use registry_table::{Cursor, Id, Names, Opaque, Pid, Published, Table, Worker, pin};
 
@@ -195,7 +194,8 @@ fn settle() {
 /// This test again in a process of its own, where `what` is set.
 fn in_child(test: &str, what: &str) -> ExitStatus {
     Command::new(std::env::current_exe().expect("known on Linux"))
-        .args([test, "--exact", "--nocapture"])
+        .args([test, "--exact"])
+        .stdout(Stdio::null())
         .env("READ_ONLY_CHILD", what)
         .status()
         .expect("it is there, for it runs")
