@@ -14,12 +14,12 @@ defmodule Bench.Part.Starts do
           {2, 0, size(20_000, 5_000)},
           {200, 0, size(40_000, 10_000)},
           {200, 1, size(20_000, 10_000)},
-          {200, 5, size(10_000, 4_000)}
+          {200, 5, size(10_000, 5_000)}
         ] do
       compare([callers: callers, init_ms: init_ms], "µs", @rivals, fn rival ->
         # Those that start one worker at a time are not made to wait for all of them.
         one_by_one? = init_ms > 0 and rival != GenRegistry
-        count = if one_by_one?, do: div(count, 20), else: count
+        count = if one_by_one?, do: div(count, 25), else: count
 
         with_registries([rival], fn ->
           ns =
