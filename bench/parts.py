@@ -134,7 +134,7 @@ PARTS = [
         "scans",
         "Scans",
         ["entries", "of"],
-        "All entries, and one at random (upstream's `sample` is not random, and no target). The "
+        "All entries, and one at random, which ETS has no function for. The "
         "longest NIF call is of the steps in which a scan passes over the table, each at the "
         "quickest of its runs: the table is at rest, so what makes one longer is the machine.",
         [Plot("All entries", "of", "entries", {"of": ["reduce", "to_list"]})],
@@ -160,8 +160,7 @@ PARTS = [
         "Many cores",
         ["of"],
         "Readers look up, count and scan while the operating system forbids all writes to the "
-        "table's memory, from the name's slot on. The collector that keeps what is read from being "
-        "freed is apart from that: every so many reads, a thread writes to the state that its "
-        "threads share.",
+        "table's memory, from the name's slot on. What a reader writes is a record of its own "
+        "thread.",
     ),
 ]

@@ -30,16 +30,6 @@ defmodule Bench.EtsRegistry do
 
   def to_list(registry), do: :ets.tab2list(registry)
 
-  # Upstream's is no random one: it is always the table's first.
-  def sample(registry) do
-    with id when id != :"$end_of_table" <- :ets.first(registry),
-         [entry] <- :ets.lookup(registry, id) do
-      entry
-    else
-      _ -> nil
-    end
-  end
-
   @impl true
   def init({worker_module, name}) do
     Process.flag(:trap_exit, true)

@@ -5,9 +5,8 @@
 //! then protected: a write to it would end the process with a segmentation fault. So each test runs
 //! in a process of its own.
 //!
-//! The collector that keeps what is read from being freed has memory of its own: a record for each
-//! thread, and a state that all share. The last test says how many reads go by before one writes to
-//! that. `sample` is left out: it draws a random number.
+//! Each reader notes that it reads, in a record of its thread's own, which is not the table's.
+//! `sample` is left out: it draws a random number.
 
 #![cfg(target_os = "linux")]
 
@@ -108,9 +107,6 @@ impl Opaque for Text {
     }
 }
 
-/// Lookups so far, and what to exit with where the last one writes.
-static READS: AtomicUsize = AtomicUsize::new(0);
-
 static NAMES: Names<Published<Table<Text>>> = Names::new();
 const NAME: u64 = 11;
 const IDS: u64 = 20_000;
@@ -182,15 +178,6 @@ fn read_all() {
     assert_eq!(met, table.count());
 }
 
-/// Has the collector let go of the garbage that was made in the arena, and of its queue there.
-fn settle() {
-    for _ in 0..10_000 {
-        let guard = crossbeam_epoch::pin();
-        guard.defer(|| ());
-        guard.flush();
-    }
-}
-
 /// This test again in a process of its own, where `what` is set.
 fn in_child(test: &str, what: &str) -> ExitStatus {
     Command::new(std::env::current_exe().expect("known on Linux"))
@@ -207,10 +194,9 @@ fn is_child(what: &str) -> bool {
 
 fn read_only_table() {
     MEMORY.open();
-    // The collector's memory, and this thread's record, are not the table's.
+    // This thread's record is not the table's.
     drop(pin());
     MEMORY.within(make_table);
-    settle();
     MEMORY.make_read_only();
 }
 
@@ -244,46 +230,4 @@ fn a_write_is_noticed() {
     }
     let status = in_child("a_write_is_noticed", "write");
     assert_eq!(status.signal(), Some(libc::SIGSEGV), "{status}");
-}
-
-/// Printed for the benchmarks, and not a promise.
-#[test]
-fn reads_until_one_writes_to_the_collectors_shared_state() {
-    const MOST: usize = 250;
-    if is_child("collector") {
-        make_table();
-        settle();
-        MEMORY.open();
-        // The collector of this thread's lookups, all in the arena but for the thread's own record.
-        let collector = MEMORY.within(crossbeam_epoch::Collector::new);
-        let own = collector.register();
-        drop(own.pin());
-        MEMORY.make_read_only();
-        exit_on_fault();
-        for _ in 0..MOST {
-            drop(own.pin());
-            READS.fetch_add(1, Ordering::Relaxed);
-        }
-        return;
-    }
-    let status = in_child(
-        "reads_until_one_writes_to_the_collectors_shared_state",
-        "collector",
-    );
-    match status.code() {
-        Some(0) => println!("reads without a write to the collector: more than {MOST}"),
-        Some(reads) => println!("reads without a write to the collector: {reads}"),
-        None => panic!("{status}"),
-    }
-}
-
-/// Makes a forbidden write end the process with the number of reads before it.
-fn exit_on_fault() {
-    extern "C" fn exit(_signal: libc::c_int) {
-        // SAFETY: this is allowed in handlers, unlike what runs at a usual exit.
-        unsafe { libc::_exit(READS.load(Ordering::Relaxed) as i32) }
-    }
-    let exit: extern "C" fn(libc::c_int) = exit;
-    // SAFETY: the handler does only what handlers may.
-    unsafe { libc::signal(libc::SIGSEGV, exit as libc::sighandler_t) };
 }
