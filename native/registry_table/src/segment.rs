@@ -154,8 +154,10 @@ impl<'s, const STRIDE: usize> Slot<'s, STRIDE> {
 impl<'s, const STRIDE: usize> Segment<'s, STRIDE> {
     /// An empty segment that can take `live` entries. [`Segment::free`] frees it.
     pub(crate) fn with_room_for(live: usize, depth: u32) -> Self {
-        // At most three quarters full, and half that after a rebuild, so that rebuilds are rare.
-        let slots = (live * 8 / 3).next_power_of_two().max(LINE);
+        // Rebuilds come at three quarters full, and must be rare: so it is two fifths full at most.
+        // Half of three quarters would be too little: one more entry than that, and it would have
+        // four times the slots that were full.
+        let slots = (live * 5 / 2).next_power_of_two().max(LINE);
         let bits = slots.trailing_zeros();
         // A VM has no room for so many processes that one segment of a thousand had that many.
         assert!(bits - MIN_BITS <= 0xF && depth - MIN_DEPTH <= CODE as u32 >> 4);

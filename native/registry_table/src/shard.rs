@@ -16,12 +16,6 @@ use crate::segment::{Cell, Segment, Slot};
 
 /// How many of a hash's top bits choose the shard.
 pub(crate) const SHARD_BITS: u32 = 6;
-/// How many bits after those choose the part of the shard.
-const PART_BITS: u32 = 4;
-const PARTS: usize = 1 << PART_BITS;
-/// The depth of segments that are not split any more.
-const DEEPEST: u32 = SHARD_BITS + PART_BITS;
-
 /// A full segment with this many entries is split rather than made larger.
 const SPLIT: usize = 128;
 
@@ -34,12 +28,14 @@ pub(crate) struct Shard {
     pub(crate) writer: Apart<Mutex<()>>,
     /// Live entries in all classes. Written under the lock.
     pub(crate) live: Apart<AtomicU32>,
+    // The larger the slots, the more parts, so that none of ten million entries takes a millisecond
+    // to copy.
     /// Ids of one word.
-    pub(crate) narrow: Parts<2>,
+    pub(crate) narrow: Parts<2, 16>,
     /// Ids of at most two words, and pointers to those that fit nowhere.
-    pub(crate) middle: Parts<4>,
+    pub(crate) middle: Parts<4, 32>,
     /// Ids of at most six words.
-    pub(crate) wide: Parts<8>,
+    pub(crate) wide: Parts<8, 64>,
 }
 
 impl Shard {
@@ -47,25 +43,33 @@ impl Shard {
         Self {
             writer: Apart(Mutex::new(())),
             live: Apart(AtomicU32::new(0)),
-            narrow: Parts::default(),
-            middle: Parts::default(),
-            wide: Parts::default(),
+            narrow: Parts::new(),
+            middle: Parts::new(),
+            wide: Parts::new(),
         }
     }
 }
 
 /// The segments of one class.
-#[derive(Default)]
-pub(crate) struct Parts<const STRIDE: usize> {
+pub(crate) struct Parts<const STRIDE: usize, const PARTS: usize> {
     /// Invariant: each is null, or has a segment that all cells of the segment's own range have.
     cells: [Cell<STRIDE>; PARTS],
 }
 
-impl<const STRIDE: usize> Parts<STRIDE> {
+impl<const STRIDE: usize, const PARTS: usize> Parts<STRIDE, PARTS> {
+    /// The depth of segments that are not split any more.
+    const DEEPEST: u32 = SHARD_BITS + PARTS.trailing_zeros();
+
+    fn new() -> Self {
+        Self {
+            cells: std::array::from_fn(|_| Cell::default()),
+        }
+    }
+
     /// The segment for ids of this hash.
     #[inline]
     pub(crate) fn get<'p>(&self, hash: u64, pinned: &'p Pinned) -> Option<Segment<'p, STRIDE>> {
-        self.cells[part(hash)].get(pinned)
+        self.cells[Self::part(hash)].get(pinned)
     }
 
     /// All segments, each once.
@@ -77,7 +81,7 @@ impl<const STRIDE: usize> Parts<STRIDE> {
         std::iter::from_fn(move || {
             while next < PARTS {
                 let segment = self.cells[next].get(pinned);
-                next += segment.map_or(1, |segment| parts(segment.depth()));
+                next += segment.map_or(1, |segment| Self::parts(segment.depth()));
                 if segment.is_some() {
                     return segment;
                 }
@@ -100,7 +104,7 @@ impl<const STRIDE: usize> Parts<STRIDE> {
             |depth: u32| ((from >> (u64::BITS - depth)) + 1).checked_mul(1 << (u64::BITS - depth));
         let Some(segment) = self.get(from, pinned) else {
             *left -= 1;
-            return after(DEEPEST);
+            return after(Self::DEEPEST);
         };
         let limit = *left;
         *left = left.saturating_sub(segment.slots());
@@ -119,14 +123,14 @@ impl<const STRIDE: usize> Parts<STRIDE> {
     ) -> Option<Segment<'p, STRIDE>> {
         match old {
             None => {
-                let depth = (SHARD_BITS..DEEPEST).find(|&depth| {
-                    let cells = &self.cells[range(hash, depth)];
+                let depth = (SHARD_BITS..Self::DEEPEST).find(|&depth| {
+                    let cells = &self.cells[Self::range(hash, depth)];
                     cells.iter().all(|cell| cell.get(pinned).is_none())
                 });
-                let depth = depth.unwrap_or(DEEPEST);
+                let depth = depth.unwrap_or(Self::DEEPEST);
                 self.put(hash, depth, Some(Segment::with_room_for(1, depth)));
             }
-            Some(old) if old.live() >= SPLIT && old.depth() < DEEPEST => {
+            Some(old) if old.live() >= SPLIT && old.depth() < Self::DEEPEST => {
                 let depth = old.depth() + 1;
                 let bit = 1 << (u64::BITS - depth);
                 let [lower, upper] = [hash & !bit, hash | bit];
@@ -181,9 +185,26 @@ impl<const STRIDE: usize> Parts<STRIDE> {
     }
 
     fn put(&self, hash: u64, depth: u32, new: Option<Segment<'_, STRIDE>>) {
-        for cell in &self.cells[range(hash, depth)] {
+        for cell in &self.cells[Self::range(hash, depth)] {
             cell.put(new);
         }
+    }
+
+    /// The cell of a hash.
+    #[inline]
+    fn part(hash: u64) -> usize {
+        (hash >> (u64::BITS - Self::DEEPEST)) as usize % PARTS
+    }
+
+    /// How many cells a segment of this depth has.
+    fn parts(depth: u32) -> usize {
+        1 << (Self::DEEPEST - depth)
+    }
+
+    /// The cells of the segment of this depth that this hash belongs to.
+    fn range(hash: u64, depth: u32) -> std::ops::Range<usize> {
+        let first = Self::part(hash) & !(Self::parts(depth) - 1);
+        first..first + Self::parts(depth)
     }
 
     /// Frees everything. The table is not shared any more.
@@ -197,23 +218,6 @@ impl<const STRIDE: usize> Parts<STRIDE> {
             unsafe { segment.free() };
         }
     }
-}
-
-/// The cell of a hash.
-#[inline]
-fn part(hash: u64) -> usize {
-    (hash >> (u64::BITS - DEEPEST)) as usize % PARTS
-}
-
-/// How many cells a segment of this depth has.
-fn parts(depth: u32) -> usize {
-    1 << (DEEPEST - depth)
-}
-
-/// The cells of the segment of this depth that this hash belongs to.
-fn range(hash: u64, depth: u32) -> std::ops::Range<usize> {
-    let first = part(hash) & !(parts(depth) - 1);
-    first..first + parts(depth)
 }
 
 /// Frees a segment that was just taken out of its cells, with the boxed ids that only it has, once

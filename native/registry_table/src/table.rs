@@ -422,9 +422,9 @@ impl<O: Opaque> Table<O> {
     }
 
     /// An entry of this class if `nth` is one of its live ones, else counts `nth` on.
-    fn pick<const STRIDE: usize, R>(
+    fn pick<const STRIDE: usize, const PARTS: usize, R>(
         &self,
-        parts: &Parts<STRIDE>,
+        parts: &Parts<STRIDE, PARTS>,
         nth: &mut u64,
         take: &mut Option<impl FnOnce(Stored<'_, O>, Pid) -> R>,
         pinned: &Pinned,
