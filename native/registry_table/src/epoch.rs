@@ -109,8 +109,9 @@ pub fn pin() -> Pinned {
     if guards == 0 {
         // Acquire: whoever sees an epoch sees that what was retired before it is out of reach.
         let epoch = EPOCH.load(Ordering::Acquire);
-        // Relaxed: `light_barrier` is what orders it before this thread's looks.
-        reader.since.store(epoch, Ordering::Relaxed);
+        // Release: who sees this note rather than the end of the thread's last reading needs to know
+        // of that too. It is `light_barrier` that orders the note before this thread's looks.
+        reader.since.store(epoch, Ordering::Release);
         light_barrier();
     }
     Pinned {
@@ -248,7 +249,7 @@ fn oldest_reader() -> u64 {
         return 0;
     }
     let since = readers().map(|reader| {
-        // Acquire: see `Pinned::drop`.
+        // Acquire: see `pin` and `Pinned::drop`.
         reader.since.load(Ordering::Acquire)
     });
     since.filter(|&since| since != 0).fold(now, u64::min)
