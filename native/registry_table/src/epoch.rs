@@ -13,11 +13,11 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::marker::PhantomData;
-use std::sync::atomic::{
-    AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, compiler_fence, fence,
-};
 
-use parking_lot::Mutex;
+use crate::sync::{
+    AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Mutex, Ordering, compiler_fence, fence, locals,
+    planted, statics,
+};
 
 /// How much is retired before it is tried to free it: so many things, less if they are large.
 const MUCH: usize = 32;
@@ -65,30 +65,34 @@ struct Limbo {
     due: usize,
 }
 
-/// The current epoch; goes up with each retirement.
-static EPOCH: AtomicU64 = AtomicU64::new(1);
-/// All readers there ever were. They are never freed, but used again by later threads.
-static READERS: AtomicPtr<Reader> = AtomicPtr::new(std::ptr::null_mut());
-static LIMBO: Mutex<Limbo> = Mutex::new(Limbo {
-    retired: VecDeque::new(),
-    weight: 0,
-    due: MUCH,
-});
-/// Whether the limbo has reached the weight at which a try is due. Written under its lock.
-static DUE: AtomicBool = AtomicBool::new(false);
+statics! {
+    /// The current epoch; goes up with each retirement.
+    static EPOCH: AtomicU64 = AtomicU64::new(1);
+    /// All readers there ever were. They are never freed, but used again by later threads.
+    static READERS: AtomicPtr<Reader> = AtomicPtr::new(std::ptr::null_mut());
+    static LIMBO: Mutex<Limbo> = Mutex::new(Limbo {
+        retired: VecDeque::new(),
+        weight: 0,
+        due: MUCH,
+    });
+    /// Whether the limbo has reached the weight at which a try is due. Written under its lock.
+    static DUE: AtomicBool = AtomicBool::new(false);
+}
 
-thread_local! {
+locals! {
     /// This thread's reader. Apart from the lease, since what has a destructor is slower to reach.
-    static READER: Cell<Option<&'static Reader>> = const { Cell::new(None) };
-    static LEASE: Lease = const { Lease };
+    static READER: Cell<Option<&'static Reader>> = Cell::new(None);
+    static LEASE: Lease = Lease(Cell::new(None));
 }
 
 /// Gives the thread's reader back when the thread ends.
-struct Lease;
+struct Lease(Cell<Option<&'static Reader>>);
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Some(reader) = READER.take() {
+        if let Some(reader) = self.0.take() {
+            // Whoever reads after this needs another one.
+            let _ = READER.try_with(Cell::take);
             // Release, with the Acquire in `register`: the next thread goes on from what this one
             // left. A guard that outlives this keeps the reader, which is lost then.
             if reader.guards.load(Ordering::Relaxed) == 0 {
@@ -102,7 +106,7 @@ impl Drop for Lease {
 /// want to free.
 #[inline]
 pub fn pin() -> Pinned {
-    let reader = READER.get().unwrap_or_else(register);
+    let reader = READER.with(Cell::get).unwrap_or_else(register);
     // Relaxed: only this thread writes and reads it.
     let guards = reader.guards.load(Ordering::Relaxed);
     reader.guards.store(guards + 1, Ordering::Relaxed);
@@ -111,8 +115,9 @@ pub fn pin() -> Pinned {
         let epoch = EPOCH.load(Ordering::Acquire);
         // Release: who sees this note rather than the end of the thread's last reading needs to know
         // of that too. It is `light_barrier` that orders the note before this thread's looks.
-        reader.since.store(epoch, Ordering::Release);
-        light_barrier();
+        let release = planted!("note not released", Ordering::Relaxed, Ordering::Release);
+        reader.since.store(epoch, release);
+        planted!("reader without a fence", (), light_barrier());
     }
     Pinned {
         reader,
@@ -128,7 +133,8 @@ impl Drop for Pinned {
         self.reader.guards.store(guards, Ordering::Relaxed);
         if guards == 0 {
             // Release, with the Acquire in `oldest_reader`: what is freed then was read before.
-            self.reader.since.store(0, Ordering::Release);
+            let release = planted!("end not released", Ordering::Relaxed, Ordering::Release);
+            self.reader.since.store(0, release);
         }
     }
 }
@@ -136,9 +142,9 @@ impl Drop for Pinned {
 #[cold]
 fn register() -> &'static Reader {
     let reader = free_reader().unwrap_or_else(new_reader);
-    READER.set(Some(reader));
+    READER.with(|own| own.set(Some(reader)));
     // If the thread is at its end already, its reader is not used again.
-    let _ = LEASE.try_with(|_| ());
+    let _ = LEASE.try_with(|lease| lease.0.set(Some(reader)));
     reader
 }
 
@@ -222,7 +228,8 @@ pub fn collect() {
     {
         let mut limbo = LIMBO.lock();
         let mut weight = 0;
-        let is_free = |retired: &Retired| retired.epoch < oldest;
+        let is_free =
+            |retired: &Retired| retired.epoch < planted!("freed at once", u64::MAX, oldest);
         while weight < AT_ONCE && limbo.retired.front().is_some_and(is_free) {
             let retired = limbo.retired.pop_front();
             weight += retired.as_ref().map_or(0, |retired| retired.weight);
@@ -266,9 +273,9 @@ fn light_barrier() {
 }
 
 /// A barrier in every thread of this process, issued by one.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(registry_table_loom)))]
 mod heavy_barrier {
-    use std::sync::atomic::{Ordering, fence};
+    use crate::sync::{Ordering, fence};
 
     use libc::{MEMBARRIER_CMD_PRIVATE_EXPEDITED, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED};
     use once_cell::race::OnceBool;
@@ -295,9 +302,9 @@ mod heavy_barrier {
 }
 
 /// Readers pay for a fence of their own.
-#[cfg(not(target_os = "linux"))]
+#[cfg(any(not(target_os = "linux"), registry_table_loom))]
 mod heavy_barrier {
-    use std::sync::atomic::{Ordering, fence};
+    use crate::sync::{Ordering, fence};
 
     #[inline]
     pub(super) fn is_enough() -> bool {
@@ -310,7 +317,7 @@ mod heavy_barrier {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(registry_table_loom)))]
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::AtomicUsize;

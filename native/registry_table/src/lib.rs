@@ -23,10 +23,13 @@
 mod boxed;
 mod epoch;
 mod id;
+#[cfg(all(test, registry_table_loom))]
+mod models;
 mod names;
 mod published;
 mod segment;
 mod shard;
+mod sync;
 mod table;
 
 pub use epoch::{Pinned, collect, pin};

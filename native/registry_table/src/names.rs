@@ -1,14 +1,12 @@
 //! From the name of a registry to its slot, in a couple of nanoseconds.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use once_cell::race::OnceBox;
+use crate::sync::{AtomicU64, OnceBox, Ordering, const_unless_modelled, planted, sized};
 
 /// How many names the first block holds; each further block holds twice as many.
-const FIRST: usize = 256;
+const FIRST: usize = sized(256, 1);
 
 /// How many places of a block a name may take.
-const WINDOW: usize = 8;
+const WINDOW: usize = sized(8, 2);
 
 /// A map from names to slots that only grows: a name's slot is never freed and never moves, so
 /// finding it takes no lock, no count of references, and two loads in the usual case.
@@ -31,10 +29,12 @@ struct Place<S> {
 }
 
 impl<S: Default + Sync> Names<S> {
-    /// No names yet.
-    pub const fn new() -> Self {
-        Self {
-            first: OnceBox::new(),
+    const_unless_modelled! {
+        /// No names yet.
+        pub fn new() -> Self {
+            Self {
+                first: OnceBox::new(),
+            }
         }
     }
 
@@ -80,6 +80,7 @@ impl<S: Default + Sync> Names<S> {
                     .compare_exchange(0, name, Ordering::Relaxed, Ordering::Relaxed)
                 {
                     Ok(_) => return &place.slot,
+                    Err(_) if planted!("place taken twice", true, false) => return &place.slot,
                     Err(taken) if taken == name => return &place.slot,
                     Err(_) => {}
                 }
@@ -115,7 +116,7 @@ impl<S: Default> Block<S> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(registry_table_loom)))]
 mod tests {
     use super::*;
     use std::sync::atomic::AtomicUsize;

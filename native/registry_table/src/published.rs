@@ -1,11 +1,10 @@
 //! A value that many threads read while one replaces it.
 
 use std::ptr::null_mut;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::Pinned;
 use crate::epoch::{collect, retire};
+use crate::sync::{Arc, AtomicPtr, Ordering, planted};
 
 /// A place for an [`Arc`] that is read without touching its count.
 pub struct Published<T> {
@@ -36,7 +35,11 @@ impl<T: Send + Sync + 'static> Published<T> {
 
     /// Takes `value` back, unless it was replaced meanwhile.
     pub fn retract(&self, value: &Arc<T>) {
-        let own = Arc::as_ptr(value).cast_mut();
+        let own = planted!(
+            "retracted unseen",
+            self.current.load(Ordering::Relaxed),
+            Arc::as_ptr(value).cast_mut()
+        );
         // AcqRel and Relaxed: as in `set`, and nothing follows from a failure.
         let (success, failure) = (Ordering::AcqRel, Ordering::Relaxed);
         let taken = self
@@ -73,7 +76,8 @@ impl<T> Default for Published<T> {
 
 impl<T> Drop for Published<T> {
     fn drop(&mut self) {
-        let current = *self.current.get_mut();
+        // Relaxed: nobody else has the place any more.
+        let current = self.current.load(Ordering::Relaxed);
         if !current.is_null() {
             // SAFETY: by the invariant, one count of this `Arc` is ours.
             drop(unsafe { Arc::from_raw(current) });
@@ -81,7 +85,7 @@ impl<T> Drop for Published<T> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(registry_table_loom)))]
 mod tests {
     use super::*;
     use std::sync::atomic::AtomicBool;

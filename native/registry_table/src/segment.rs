@@ -17,10 +17,11 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use crate::epoch::Pinned;
 use crate::id::{Pid, Seed};
+use crate::shard::SHARD_BITS;
+use crate::sync::{AtomicPtr, AtomicU64, AtomicUsize, Lifetime, Ordering, make, planted, sized};
 
 /// The low bits of a tag that are not the hash's.
 const TAG_BITS: u64 = 0x3FF;
@@ -46,10 +47,13 @@ pub(crate) fn is_boxed(tag: u64) -> bool {
     tag & BOXED != 0
 }
 
-/// How many words a cache line has, and how many slots a segment has at the least.
+/// How many words a cache line has.
 const LINE: usize = 8;
+/// How many slots a segment has at the least.
+const FEWEST: usize = sized(LINE, 4);
 
 /// What is in front of a segment's slots.
+#[derive(Default)]
 #[repr(C, align(128))]
 struct Header {
     /// Slots whose tag is not zero. Written under the shard's lock.
@@ -57,13 +61,14 @@ struct Header {
     used: AtomicUsize,
     /// Slots whose pid is not zero. Written under the shard's lock.
     live: AtomicUsize,
+    lifetime: Lifetime,
 }
 
 /// The bits of a segment's address that its alignment leaves free.
 const CODE: usize = align_of::<Header>() - 1;
 /// What `bits` and `depth` are at the least.
-const MIN_BITS: u32 = LINE.trailing_zeros();
-const MIN_DEPTH: u32 = 6;
+const MIN_BITS: u32 = FEWEST.trailing_zeros();
+const MIN_DEPTH: u32 = SHARD_BITS;
 
 /// A segment, wherever it lies: it is `Copy`, and belongs to whoever has it in a [`Cell`].
 pub(crate) struct Segment<'s, const STRIDE: usize> {
@@ -122,7 +127,8 @@ impl<const STRIDE: usize> Cell<STRIDE> {
             header.map_addr(|address| address | code as usize)
         });
         // Release: readers see the slots as they were written.
-        self.packed.store(packed, Ordering::Release);
+        let release = planted!("segment not released", Ordering::Relaxed, Ordering::Release);
+        self.packed.store(packed, release);
     }
 }
 
@@ -157,7 +163,7 @@ impl<'s, const STRIDE: usize> Segment<'s, STRIDE> {
         // Rebuilds come at three quarters full, and must be rare: so it is two fifths full at most.
         // Half of three quarters would be too little: one more entry than that, and it would have
         // four times the slots that were full.
-        let slots = (live * 5 / 2).next_power_of_two().max(LINE);
+        let slots = (live * 5 / 2).next_power_of_two().max(FEWEST);
         let bits = slots.trailing_zeros();
         // A VM has no room for so many processes that one segment of a thousand had that many.
         assert!(bits - MIN_BITS <= 0xF && depth - MIN_DEPTH <= CODE as u32 >> 4);
@@ -167,12 +173,18 @@ impl<'s, const STRIDE: usize> Segment<'s, STRIDE> {
         let Some(header) = NonNull::new(memory.cast()) else {
             handle_alloc_error(layout)
         };
-        Self {
+        let new = Self {
             header,
             bits,
             depth,
             lives: PhantomData,
+        };
+        // SAFETY: the header and these words lie in that memory, which is zeroed and nobody else's.
+        unsafe {
+            make(header.as_ptr(), 1);
+            make(new.first_word().as_ptr(), STRIDE * new.slots());
         }
+        new
     }
 
     /// Of the header and so many slots.
@@ -203,6 +215,11 @@ impl<'s, const STRIDE: usize> Segment<'s, STRIDE> {
     ///
     /// It is in no cell, nobody reads it, and it is not freed again.
     pub(crate) unsafe fn free(self) {
+        self.header().lifetime.end();
+        // Loom keeps it, to tell of those who still read it.
+        if cfg!(registry_table_loom) {
+            return;
+        }
         // SAFETY: `new` allocated it with this layout; the rest is the caller's promise.
         unsafe { dealloc(self.header.as_ptr().cast(), Self::layout(self.bits)) };
     }
@@ -227,12 +244,20 @@ impl<'s, const STRIDE: usize> Segment<'s, STRIDE> {
         self.header().live.load(Ordering::Relaxed)
     }
 
+    /// The first word behind the header.
+    #[inline]
+    fn first_word(self) -> NonNull<AtomicU64> {
+        // SAFETY: by the header's invariant there are slots behind it.
+        unsafe { self.header.add(1).cast() }
+    }
+
     #[inline]
     pub(crate) fn slot(self, index: usize) -> Slot<'s, STRIDE> {
+        self.header().lifetime.read();
         let index = index & (self.slots() - 1);
         // SAFETY: by the header's invariant so many slots lie behind it and live for `'s`. They are
         // zeroed atomics, aligned since the header is.
-        Slot(unsafe { self.header.add(1).cast().add(index).as_ref() })
+        Slot(unsafe { self.first_word().cast().add(index).as_ref() })
     }
 
     #[inline]
@@ -284,18 +309,20 @@ impl<'s, const STRIDE: usize> Segment<'s, STRIDE> {
 
     /// Whether so little is left that the segment should be rebuilt smaller.
     pub(crate) fn is_sparse(self) -> bool {
-        self.slots() > LINE && self.live() < self.slots() / 8
+        self.slots() > FEWEST && self.live() < self.slots() / 8
     }
 
     /// Takes a free slot. Under the shard's lock, and only if there is room.
     pub(crate) fn fill(self, slot: Slot<'_, STRIDE>, tag: u64, words: &[u64], pid: Pid) {
+        planted!("tag first", slot.0[0].store(tag, Ordering::Release));
         for (place, &word) in slot.0[2..].iter().zip(words) {
             // Relaxed, here and for the pid: the tag is what publishes them.
             place.store(word, Ordering::Relaxed);
         }
         slot.0[1].store(pid.word(), Ordering::Relaxed);
         // Release: see `Slot::tag`.
-        slot.0[0].store(tag, Ordering::Release);
+        let release = planted!("tag not released", Ordering::Relaxed, Ordering::Release);
+        slot.0[0].store(tag, release);
         self.header().used.fetch_add(1, Ordering::Relaxed);
         self.header().live.fetch_add(1, Ordering::Relaxed);
     }
@@ -303,7 +330,8 @@ impl<'s, const STRIDE: usize> Segment<'s, STRIDE> {
     /// Puts a pid into a slot that has none, or takes it out. Under the shard's lock.
     pub(crate) fn set_pid(self, slot: Slot<'_, STRIDE>, pid: Option<Pid>) {
         // Release: see `Slot::pid`.
-        slot.0[1].store(pid.map_or(0, Pid::word), Ordering::Release);
+        let release = planted!("pid not released", Ordering::Relaxed, Ordering::Release);
+        slot.0[1].store(pid.map_or(0, Pid::word), release);
         match pid {
             Some(_) => self.header().live.fetch_add(1, Ordering::Relaxed),
             None => self.header().live.fetch_sub(1, Ordering::Relaxed),

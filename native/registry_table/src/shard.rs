@@ -5,19 +5,17 @@
 //! that is full is split in two by the next bit, up to a part of the shard each, so that no segment
 //! of a large table takes long to copy.
 
-use std::sync::atomic::AtomicU32;
-
-use parking_lot::Mutex;
-
 use crate::boxed::{Boxed, boxes};
 use crate::epoch::{self, Pinned};
 use crate::id::{Opaque, Pid, Seed};
 use crate::segment::{Cell, Segment, Slot};
+use crate::sync::{AtomicU32, Mutex, planted, sized};
 
 /// How many of a hash's top bits choose the shard.
-pub(crate) const SHARD_BITS: u32 = 6;
+pub(crate) const SHARD_BITS: u32 = sized(6, 1) as u32;
+
 /// A full segment with this many entries is split rather than made larger.
-const SPLIT: usize = 128;
+const SPLIT: usize = sized(128, 2);
 
 /// Keeps what writers write out of the cache lines that readers read.
 #[repr(align(128))]
@@ -31,11 +29,11 @@ pub(crate) struct Shard {
     // The larger the slots, the more parts, so that none of ten million entries takes a millisecond
     // to copy.
     /// Ids of one word.
-    pub(crate) narrow: Parts<2, 16>,
+    pub(crate) narrow: Parts<2, { sized(16, 2) }>,
     /// Ids of at most two words, and pointers to those that fit nowhere.
-    pub(crate) middle: Parts<4, 32>,
+    pub(crate) middle: Parts<4, { sized(32, 2) }>,
     /// Ids of at most six words.
-    pub(crate) wide: Parts<8, 64>,
+    pub(crate) wide: Parts<8, { sized(64, 2) }>,
 }
 
 impl Shard {
@@ -180,8 +178,9 @@ impl<const STRIDE: usize, const PARTS: usize> Parts<STRIDE, PARTS> {
         old: Segment<'_, STRIDE>,
         new: Option<Segment<'_, STRIDE>>,
     ) {
+        planted!("retired first", retire::<_, O>(old));
         self.put(hash, old.depth(), new);
-        retire::<_, O>(old);
+        planted!("retired first", (), retire::<_, O>(old));
     }
 
     fn put(&self, hash: u64, depth: u32, new: Option<Segment<'_, STRIDE>>) {
@@ -224,7 +223,9 @@ impl<const STRIDE: usize, const PARTS: usize> Parts<STRIDE, PARTS> {
 /// no reader can see it.
 fn retire<const STRIDE: usize, O: Opaque>(old: Segment<'_, STRIDE>) {
     // One by one, so that no thread that happens to collect must free many at once.
-    for (boxed, _) in boxes::<_, O>(old).filter(|(_, pid)| pid.is_none()) {
+    for (boxed, _) in
+        boxes::<_, O>(old).filter(|(_, pid)| planted!("live id freed", true, pid.is_none()))
+    {
         let loose = Loose(boxed);
         // SAFETY: the ids that had no process were not copied, so they are only here, and a segment
         // is retired only once. It is run when nobody reads them any more.

@@ -1,9 +1,7 @@
 //! The workers of one registry: by id for everyone, by pid for those who clean up.
 
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use dashmap::{DashMap, Entry};
 use foldhash::fast::FixedState;
 
 use crate::boxed::{Boxed, MIDDLE, WIDE, with_stored};
@@ -11,6 +9,7 @@ use crate::epoch::{Pinned, collect_if_due, pin};
 use crate::id::{Id, Opaque, Pid, Seed, Stored};
 use crate::segment::{Slot, tag};
 use crate::shard::{Apart, Parts, SHARD_BITS, Shard};
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, DashMap, Entry, Ordering, planted};
 
 const SHARDS: usize = 1 << SHARD_BITS;
 
@@ -400,7 +399,7 @@ impl<O: Opaque> Table<O> {
             let shard = self.shard(hash);
             let writer = shard.writer.0.lock();
             // A record changes under its shard's lock only.
-            if look() != Some(record) {
+            if planted!("removal not checked", false, look() != Some(record)) {
                 continue;
             }
             let hidden = match record.place {
