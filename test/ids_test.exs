@@ -676,6 +676,26 @@ defmodule GenRegistry.IdsTest do
       assert_ids(name, [List.duplicate(make_ref(), 20_000), List.duplicate(<<1::1>>, 20_000)])
     end
 
+    test "hold up no scheduler, whatever is in them", %{name: name} do
+      # A process is not told of itself.
+      test = self()
+
+      {caller, made} =
+        spawn_monitor(fn ->
+          ids = for element <- [1, make_ref(), 2 ** 100], do: List.duplicate(element, 2_000_000)
+          :erlang.garbage_collect()
+          send(test, :made)
+          receive do: (:go -> for(id <- ids, do: GenRegistry.lookup(name, id)))
+        end)
+
+      assert_receive :made, 10_000
+      :erlang.system_monitor(self(), long_schedule: 50)
+      send(caller, :go)
+      assert_receive {:DOWN, ^made, :process, ^caller, :normal}, 10_000
+      :erlang.system_monitor(:undefined)
+      refute_received {:monitor, ^caller, :long_schedule, _}
+    end
+
     test "tuples", %{name: name} do
       for size <- [8_191, 8_192, 8_193, 20_000] do
         tuple = Tuple.duplicate(:element, size)

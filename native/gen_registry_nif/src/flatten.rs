@@ -296,7 +296,8 @@ impl Flattener<'_> {
                 } else if is_huge(term) {
                     return self.opaque_of_unknown_size();
                 } else {
-                    self.exact = false;
+                    // It has up to 32 words, but asking for its size takes longer than they do.
+                    self.opaque(32);
                 }
             }
             TermType::Binary => {
@@ -323,9 +324,16 @@ impl Flattener<'_> {
             TermType::List => self.list(term, deeper)?,
             TermType::Map => self.map(term, deeper)?,
             TermType::Fun => return self.opaque_of_unknown_size(),
-            _ => self.exact = false,
+            _ => self.opaque(1),
         }
         Ok(())
+    }
+
+    /// The VM will have to hash and compare something that is about as large as so many words. They
+    /// stand for it, lest a list of many such take no room and any time.
+    fn opaque(&mut self, words: usize) {
+        self.exact = false;
+        self.words.resize(self.words.len() + words, 0);
     }
 
     fn list(&mut self, term: Term<'_>, deeper: usize) -> Result<(), TooLarge> {
