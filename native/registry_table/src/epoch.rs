@@ -15,8 +15,8 @@ use std::collections::VecDeque;
 use std::marker::PhantomData;
 
 use crate::sync::{
-    AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Mutex, Ordering, compiler_fence, fence, locals,
-    planted, statics,
+    AtomicBool, AtomicPtr, AtomicU64, Mutex, Ordering, compiler_fence, fence, locals, planted,
+    statics,
 };
 
 /// How much is retired before it is tried to free it: so many things, less if they are large.
@@ -40,8 +40,9 @@ pub struct Pinned {
 struct Reader {
     /// The epoch in which its thread began to read; zero while it does not.
     since: AtomicU64,
-    /// How many guards the thread has.
-    guards: AtomicU32,
+    /// How many guards the thread has. So wide that guards that are forgotten, which is safe, never
+    /// make it overflow: at zero, nothing would be kept for those that are left.
+    guards: AtomicU64,
     /// Whether a thread has it.
     taken: AtomicBool,
     /// The reader that was made before this one. Written before others see this one.
