@@ -10,7 +10,8 @@
 //!   fence, the Acquire in `pin` orders nothing more, so no model can find that it is missing.
 //! - DashMap, for which a map behind one lock stands, parking_lot's mutex and once_cell's box.
 //! - An order of all SeqCst operations that are not fences: loom takes them for AcqRel.
-//! - More than three threads, and more preemptions than each model says, if it says a number.
+//! - More than three threads, and more preemptions than each model says, if it says a number: one to
+//!   three. `LOOM_MAX_PREEMPTIONS` sets another one for all.
 //! - Freed memory: loom keeps it, and panics when a read of it is not ordered before its end.
 
 use loom::cell::UnsafeCell;
