@@ -1,5 +1,5 @@
 //! Atomics, locks, and what is made of them: the usual ones, or with `--cfg registry_table_loom`
-//! those of loom, which plays through the orders in which threads may meet (see `tests/loom.rs`).
+//! those of loom, which plays through the orders in which threads may meet (see `models.rs`).
 //! Nothing else in the crate names either.
 
 #[cfg(not(registry_table_loom))]
