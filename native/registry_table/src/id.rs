@@ -21,7 +21,8 @@ impl Pid {
     }
 }
 
-/// What cannot be written as words: kept whole, and compared by its own rules.
+/// What cannot be written as words: kept whole, and compared by its own rules. Its code may run
+/// under a lock of the table, so it must not call the table.
 pub trait Opaque: Send + Sync + 'static {
     /// A borrowed form, to look up with.
     type Probe<'a>: Copy;
