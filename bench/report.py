@@ -29,6 +29,9 @@ def main():
     lines += table(["what", "which", "target", "measured", ""], rows)
     for part in PARTS:
         lines += ["", f"## {part.title}", "", *section(part, results)]
+    for name in sorted(results.parts):
+        if name.startswith("lookups-otp") and not results.state(name):
+            lines += ["", *other_vm(results.parts[name])]
     path = RESULTS.parent.parent / "BENCHMARKS.md"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -67,6 +70,21 @@ def section(part, results):
         else:
             lines += [f"**The plot “{plot.title}” could not be drawn.**", ""]
     return lines + figures_table(part, result["figures"])
+
+
+def other_vm(result):
+    """The lookups that find, as `script/bench --other-vm` has measured them."""
+    machine = result["machine"]
+    part = next(part for part in PARTS if part.name == "lookups")
+    hits = [figure for figure in result["figures"] if figure["kind"] == "hit"]
+    return [
+        f"## Lookups on OTP {machine['otp']}",
+        "",
+        f"On the same machine with Elixir {machine['elixir']}; {result['date']}, commit "
+        f"{result['commit']}; {result['rounds']} rounds.",
+        "",
+        *figures_table(part, hits),
+    ]
 
 
 def figures_table(part, figures):

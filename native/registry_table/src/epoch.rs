@@ -7,8 +7,8 @@
 //!
 //! The order that this takes between a reader's note and its first look is paid for by those who
 //! free, with a `membarrier(2)` of the whole process, where the system has that. Elsewhere every
-//! reader pays for a fence. `crossbeam-epoch`, which always does, cost a lookup of an integer among
-//! 1,000 an eighth of its time; a fence less is why this is here.
+//! reader pays for a fence, as it always does with `crossbeam-epoch`: a good part of what a lookup
+//! of a small id takes, and why this is here.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
