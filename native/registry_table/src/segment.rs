@@ -266,7 +266,7 @@ impl<'s, const STRIDE: usize> Segment<'s, STRIDE> {
     }
 
     /// The slot with this tag that `same` says yes to.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find(
         self,
         hash: u64,

@@ -19,7 +19,8 @@ const PID_SHARDS: usize = 1024;
 
 /// The workers of one registry.
 pub struct Table<O: Opaque> {
-    shards: Box<[Shard]>,
+    /// As many as their number says, so that an index made of a hash needs no check.
+    shards: Box<[Shard; SHARDS]>,
     /// What is known of each process, whether lookups see it or not. DashMap serves here because
     /// only writers come this way: readers would pay for its locks.
     pids: DashMap<u64, Record, FixedState>,
@@ -152,8 +153,13 @@ impl<O: Opaque> Table<O> {
     /// An empty table.
     pub fn new() -> Self {
         let seed = Seed::random();
+        // Not an array that is boxed: it would be made on the stack, which has no room to spare.
+        let shards = std::iter::repeat_with(Shard::new).take(SHARDS);
         Self {
-            shards: std::iter::repeat_with(Shard::new).take(SHARDS).collect(),
+            shards: shards
+                .collect::<Box<[Shard]>>()
+                .try_into()
+                .unwrap_or_else(|_| unreachable!("so many were made")),
             pids: DashMap::with_hasher_and_shard_amount(FixedState::default(), PID_SHARDS),
             count: Apart(AtomicUsize::new(0)),
             processes: Apart(AtomicUsize::new(0)),
@@ -480,7 +486,7 @@ impl<O: Opaque> Default for Table<O> {
 
 impl<O: Opaque> Drop for Table<O> {
     fn drop(&mut self) {
-        for shard in &mut self.shards {
+        for shard in self.shards.iter_mut() {
             shard.narrow.free::<O>();
             shard.middle.free::<O>();
             shard.wide.free::<O>();
