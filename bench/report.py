@@ -7,7 +7,7 @@ from targets import TARGETS
 INTRODUCTION = """
 # Benchmarks
 
-Written by `script/bench`, which measures all of this in about forty minutes: `script/bench --help`
+Written by `script/bench`, which measures all of this in about half an hour: `script/bench --help`
 says more. Figures are medians of rounds in which the rivals take turns. `bench/parts` says what
 exactly is measured, `bench/support` has the rivals, `bench/results` every sample.
 
@@ -77,11 +77,12 @@ def other_vm(result):
     machine = result["machine"]
     part = next(part for part in PARTS if part.name == "lookups")
     hits = [figure for figure in result["figures"] if figure["kind"] == "hit"]
+    quick = ", and a quick run on smaller tables" if result["quick"] else ""
     return [
         f"## Lookups on OTP {machine['otp']}",
         "",
         f"On the same machine with Elixir {machine['elixir']}; {result['date']}, commit "
-        f"{result['commit']}; {result['rounds']} rounds.",
+        f"{result['commit']}; {result['rounds']} rounds{quick}.",
         "",
         *figures_table(part, hits),
     ]
