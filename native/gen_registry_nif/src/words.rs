@@ -51,6 +51,9 @@ pub fn check_tags(immediates: &[Term<'_>], lists: &[Term<'_>], boxed: &[Term<'_>
             .any(|term| is_immediate(word(term)) || is_boxed(word(term)))
 }
 
+/// The low bits of a pointer that are not the address's: as many as the size of a word leaves.
+const TAGS: usize = size_of::<usize>() - 1;
+
 /// What a term probably is.
 pub enum Guess {
     Tuple,
@@ -69,7 +72,7 @@ pub fn guess(term: Term<'_>) -> Guess {
     }
     // SAFETY: such a term points to its header, a word, which is there for as long as the term's
     // environment. `check_tags` has seen that this VM's terms are like that.
-    let header = unsafe { *((word & !7) as *const u64) };
+    let header = unsafe { *((word as usize & !TAGS) as *const usize) };
     match header & 0x3F {
         0x00 => Guess::Tuple,
         0x08 | 0x0C => Guess::Integer,
