@@ -87,17 +87,9 @@ defmodule GenRegistry.Schedule do
   @spec idle?(t, pid) :: boolean
   def idle?(schedule, starter), do: starter in schedule.idle
 
-  @doc "Whether this call for an id waits in its line, or for its turn."
-  @spec waits?(t, id, from) :: boolean
-  def waits?(schedule, id, from) do
-    case schedule.flights do
-      %{^id => {{:queued, _, request}, line}} -> in_line?(:queue.in_r(request, line), from)
-      %{^id => {_stage, line}} -> in_line?(line, from)
-      %{} -> false
-    end
-  end
-
-  defp in_line?(line, from), do: :queue.any(&(from(&1) == from), line)
+  @doc "Whether anything is under way for an id, or waits to be."
+  @spec in_flight?(t, id) :: boolean
+  def in_flight?(schedule, id), do: is_map_key(schedule.flights, id)
 
   # Starters to the ids they are busy with.
   defp busy(schedule) do
@@ -333,7 +325,7 @@ defmodule GenRegistry.Schedule do
         line = :queue.in_r(request, line)
 
         # It may have had its answer meanwhile, and others wait now.
-        if in_line?(line, from) do
+        if :queue.any(&(from(&1) == from), line) do
           {schedule, actions} = begin(schedule, id, line, :nested)
           {unqueued(schedule), actions}
         else

@@ -140,7 +140,7 @@ defmodule GenRegistry.Server do
     # Most have had their turn meanwhile.
     waiting =
       for {id, {caller, _} = from} <- state.unprobed,
-          node(caller) == node() and Schedule.waits?(schedule, id, from),
+          node(caller) == node() and Schedule.in_flight?(schedule, id),
           do: {id, from}
 
     if waiting != [] do
