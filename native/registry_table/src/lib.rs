@@ -17,8 +17,8 @@
 //! # Locks
 //!
 //! [`Table::get`], [`Table::count`], [`Table::scan`] and [`Table::sample`] take no lock, and all but
-//! the last, which draws a random number, write no memory that threads share. Writers lock one shard of 64 for the time of one insert or
-//! removal.
+//! the last, which draws a random number, write no memory that threads share. Writers lock one shard
+//! of 64 for the time of one insert or removal.
 
 mod boxed;
 mod epoch;

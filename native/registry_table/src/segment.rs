@@ -72,7 +72,7 @@ const MIN_DEPTH: u32 = SHARD_BITS;
 
 /// A segment, wherever it lies: it is `Copy`, and belongs to whoever has it in a [`Cell`].
 pub(crate) struct Segment<'s, const STRIDE: usize> {
-    /// Invariant: `Segment::new` made it with as many zeroed slots behind it as `bits` says, and
+    /// Invariant: `with_room_for` made it with as many zeroed slots behind it as `bits` says, and
     /// they live for `'s`.
     header: NonNull<Header>,
     /// Log2 of the number of slots.
@@ -220,7 +220,7 @@ impl<'s, const STRIDE: usize> Segment<'s, STRIDE> {
         if cfg!(registry_table_loom) {
             return;
         }
-        // SAFETY: `new` allocated it with this layout; the rest is the caller's promise.
+        // SAFETY: `with_room_for` allocated it with this layout; the rest is the caller's promise.
         unsafe { dealloc(self.header.as_ptr().cast(), Self::layout(self.bits)) };
     }
 
