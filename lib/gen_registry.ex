@@ -49,7 +49,8 @@ defmodule GenRegistry do
 
   ## Ids
 
-  An id is any term. Two ids are the same when they are `===`: `1` and `1.0` are two ids.
+  An id is any term of up to 128 MB. Two ids are the same when they are `===`: `1` and `1.0` are two
+  ids.
 
   ## When the registry is not running
 
@@ -200,7 +201,8 @@ defmodule GenRegistry do
     * `{:starter_died, reason}` if the process that ran it was killed
 
   Of all who ask for an id at once, one starts it, and all get its process; if it fails, the others'
-  own `args` are tried in turn. Raises `ArgumentError` if `args` is no list or `timeout` no timeout.
+  own `args` are tried in turn. Raises `ArgumentError` if `args` is no list, `timeout` no timeout, or
+  `id` larger than 128 MB.
 
       iex> {:ok, pid} = GenRegistry.lookup_or_start(ExampleWorker, "id", [])
       iex> {:ok, ^pid} = GenRegistry.lookup_or_start(ExampleWorker, "id")
@@ -268,7 +270,10 @@ defmodule GenRegistry do
   def stop(registry, id, timeout \\ :infinity) do
     validate!(registry, &server?/1, "registry", "a name, a pid or {name, node}")
     validate!(timeout, &timeout?/1, "timeout", "a number of milliseconds or :infinity")
-    @gen_module.call(registry, {:stop, id}, timeout)
+
+    if Table.id?(id),
+      do: @gen_module.call(registry, {:stop, id}, timeout),
+      else: {:error, :not_found}
   end
 
   ## All of them
@@ -335,6 +340,8 @@ defmodule GenRegistry do
     validate!(registry, &server?/1, "registry", "a name, a pid or {name, node}")
     validate!(args, &proper_list?/1, "args", "a list of arguments for start_link")
     validate!(timeout, &timeout?/1, "timeout", "a number of milliseconds or :infinity")
+    # Not in a message: what the term shares, its copy would not.
+    unless Table.id?(id), do: raise(ArgumentError, "the id is larger than 128 MB")
 
     try do
       @gen_module.call(registry, {kind, id, args}, timeout)

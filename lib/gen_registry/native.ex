@@ -43,6 +43,9 @@ defmodule GenRegistry.Native do
   @spec alive(pid) :: boolean
   def alive(_pid), do: not_loaded()
 
+  @spec id?(term) :: boolean
+  def id?(_term), do: not_loaded()
+
   # Writes, by what `open` answered.
 
   @spec open(atom) :: registry | :dead
@@ -52,7 +55,7 @@ defmodule GenRegistry.Native do
   def close(_registry), do: not_loaded()
 
   @spec register(registry, term, pid, parent) ::
-          :ok | :dead | :closed | :pid_taken | {:id_taken, pid}
+          :ok | :dead | :closed | :pid_taken | {:id_taken, pid} | :id_too_large
   def register(_registry, _id, _pid, _parent), do: not_loaded()
 
   @spec retire(registry, term) :: {pid, parent} | :not_found

@@ -132,6 +132,11 @@ defmodule GenRegistry.Starter do
       :closed ->
         Process.exit(pid, :shutdown)
         {:error, :shutdown}
+
+      # Asked for by a bare message: our own functions send none with such an id.
+      :id_too_large ->
+        Process.exit(pid, :shutdown)
+        {:error, :id_too_large}
     end
   end
 

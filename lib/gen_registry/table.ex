@@ -70,6 +70,10 @@ defmodule GenRegistry.Table do
   @spec alive?(pid) :: boolean
   def alive?(pid), do: Native.alive(pid)
 
+  @doc "Whether a term may be an id. It may not if it is too large, see `t:GenRegistry.Types.id/0`."
+  @spec id?(term) :: boolean
+  def id?(term), do: Native.id?(term)
+
   @doc "Opens the table of the calling process, which is registered under this name."
   @spec open(GenRegistry.name()) :: t
   def open(name), do: Native.open(name)
@@ -85,9 +89,10 @@ defmodule GenRegistry.Table do
     * `:closed` - the registry is going down
     * `:pid_taken` - the process belongs to this registry already
     * `{:id_taken, pid}` - the id has a live worker
+    * `:id_too_large` - the term can be no id
   """
   @spec register(t, term, pid, parent) ::
-          :ok | :dead | :closed | :pid_taken | {:id_taken, pid}
+          :ok | :dead | :closed | :pid_taken | {:id_taken, pid} | :id_too_large
   def register(table, id, pid, parent), do: Native.register(table, id, pid, parent)
 
   @doc "Takes an id out of sight. Its worker is still among `processes/1` until it is dead."

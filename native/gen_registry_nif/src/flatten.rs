@@ -20,6 +20,7 @@ use rustler::{Binary, Env, Term, TermType};
 use smallvec::SmallVec;
 
 use crate::copied::Copied;
+use crate::hot::LARGEST;
 use crate::words::*;
 
 /// Room for the words of an id; usual ids need no allocation.
@@ -41,7 +42,7 @@ impl Words {
     }
 }
 
-/// The id's words take more room than the limit allows: too long for a normal scheduler.
+/// The id's words take more room than the limit allows.
 pub struct TooLarge;
 
 /// The VM's hash is the same in every VM but for its salt: this makes it as little foreseeable as
@@ -280,7 +281,7 @@ impl Flattener<'_> {
             return Ok(());
         }
         let Some(deeper) = depth.checked_sub(1) else {
-            return self.opaque_of_unknown_size();
+            return self.deep(term);
         };
         match term.get_type() {
             TermType::Float => {
@@ -334,6 +335,41 @@ impl Flattener<'_> {
     fn opaque(&mut self, words: usize) {
         self.exact = false;
         self.words.resize(self.words.len() + words, 0);
+    }
+
+    /// What is too deep to be followed by calls is opaque, but how large it is has to be known too.
+    fn deep(&mut self, term: Term<'_>) -> Result<(), TooLarge> {
+        self.exact = false;
+        let mut left = vec![term];
+        while let Some(term) = left.pop() {
+            let env = term.get_env();
+            if let Some(elements) = elements(term) {
+                if self.words.len() + left.len() + elements.len() > self.limit {
+                    return Err(TooLarge);
+                }
+                self.opaque(1);
+                // SAFETY: an element of a tuple is of the tuple's environment.
+                let element = |&word| unsafe { Term::new(env, to_raw(word)) };
+                left.extend(elements.iter().map(element));
+            } else if let Ok((head, tail)) = term.list_get_cell() {
+                self.opaque(1);
+                left.extend([tail, head]);
+            } else if let Some(mut pairs) = Pairs::new(term) {
+                self.opaque(1);
+                while let Some((key, value)) = pairs.next() {
+                    if self.words.len() + left.len() > self.limit {
+                        return Err(TooLarge);
+                    }
+                    left.extend([key, value]);
+                }
+            } else {
+                self.nested(term, 1)?;
+            }
+            if self.words.len() > self.limit {
+                return Err(TooLarge);
+            }
+        }
+        Ok(())
     }
 
     fn list(&mut self, term: Term<'_>, deeper: usize) -> Result<(), TooLarge> {
@@ -390,11 +426,11 @@ impl Flattener<'_> {
 
     /// The VM will have to hash and compare something that may be of any size.
     fn opaque_of_unknown_size(&mut self) -> Result<(), TooLarge> {
-        self.exact = false;
-        if self.limit == usize::MAX {
-            Ok(())
-        } else {
+        self.opaque(1);
+        if self.limit < LARGEST {
             Err(TooLarge)
+        } else {
+            Ok(())
         }
     }
 }

@@ -18,18 +18,18 @@ use crate::flatten::{TooLarge, Words, compound, immediate};
 /// How many words of an id a normal scheduler may handle: some tens of microseconds.
 pub const NORMAL: usize = 8 * 1024;
 
+/// How many words an id may have at all: 128 MB. Parts that a term shares count each time, so that
+/// one of a few words can be larger than any memory: such a term is no id.
+pub const LARGEST: usize = 16 * 1024 * 1024;
+
 /// Why a body has no answer.
 pub enum Failed {
     /// The id is too large for this scheduler.
     TooLarge,
+    /// The term is larger than any id.
+    NoId,
     /// An argument is of the wrong kind.
     BadArg,
-}
-
-impl From<TooLarge> for Failed {
-    fn from(TooLarge: TooLarge) -> Self {
-        Self::TooLarge
-    }
 }
 
 /// A function as the VM calls it.
@@ -85,6 +85,7 @@ pub unsafe fn run<const ARITY: usize>(
     unsafe {
         match answer {
             Ok(Ok(term)) => term.as_c_arg(),
+            Ok(Err(Failed::NoId)) => crate::atoms::not_found().to_term(call).as_c_arg(),
             Ok(Err(Failed::BadArg)) => enif_make_badarg(env),
             Ok(Err(Failed::TooLarge)) => {
                 let (name, entry) = dirty;
@@ -109,7 +110,13 @@ pub fn with_id<'a, R>(
         Some(id) => id,
         None => {
             words = Words::new();
-            compound(term, &mut words, limit)?
+            compound(term, &mut words, limit.min(LARGEST)).map_err(|TooLarge| {
+                if limit < LARGEST {
+                    Failed::TooLarge
+                } else {
+                    Failed::NoId
+                }
+            })?
         }
     };
     Ok(f(&id))

@@ -26,6 +26,7 @@ mod atoms {
         dead,
         done,
         id_taken,
+        id_too_large,
         nif_panicked,
         nil,
         not_found,
@@ -104,7 +105,7 @@ fn register<'a>(
         pid,
         parent: pid_from_term(parent),
     };
-    with_id(id, limit, |id| {
+    let registered = with_id(id, limit, |id| {
         match registry::register(env, &registry, id, worker) {
             Registered::Done => atoms::ok().to_term(env),
             Registered::Dead => atoms::dead().to_term(env),
@@ -114,7 +115,11 @@ fn register<'a>(
                 (atoms::id_taken(), pid_to_term(env, pid)).encode(env)
             }
         }
-    })
+    });
+    match registered {
+        Err(Failed::NoId) => Ok(atoms::id_too_large().to_term(env)),
+        registered => registered,
+    }
 }
 hot::nif!(c"register", 4, register);
 
@@ -128,6 +133,14 @@ fn retire<'a>(env: Env<'a>, [handle, id]: [Term<'a>; 2], limit: usize) -> Result
     })
 }
 hot::nif!(c"retire", 2, retire);
+
+fn is_id<'a>(env: Env<'a>, [term]: [Term<'a>; 1], limit: usize) -> Result<Term<'a>, Failed> {
+    match with_id(term, limit, |_| true) {
+        Err(Failed::NoId) => Ok(false.encode(env)),
+        is_id => is_id.map(|is_id| is_id.encode(env)),
+    }
+}
+hot::nif!(c"id?", 1, is_id);
 
 fn entry_to_term<'a>(env: Env<'a>, id: Stored<'_, Copied>, pid: Pid) -> Term<'a> {
     (to_term(env, id), pid_to_term(env, pid)).encode(env)
