@@ -49,7 +49,7 @@ defmodule GenRegistry do
 
   ## Ids
 
-  An id is any term of up to 128 MB. Two ids are the same when they are `===`: `1` and `1.0` are two
+  An id is any term of up to 16 MB. Two ids are the same when they are `===`: `1` and `1.0` are two
   ids.
 
   ## When the registry is not running
@@ -95,7 +95,8 @@ defmodule GenRegistry do
   A child spec for a registry, for a supervisor's list of children.
 
   `opts` must have `:worker_module`; the others are those of `start_link/2`. The child's id is the
-  registry's name. Without `:worker_module` it raises `KeyError`.
+  registry's name. Without `:worker_module` it raises `KeyError`, and `ArgumentError` if `opts` is no keyword
+  list.
 
       iex> GenRegistry.child_spec(worker_module: ExampleWorker)
       %{
@@ -119,6 +120,7 @@ defmodule GenRegistry do
   end
 
   defp pop_worker_module!(opts) do
+    validate_options!(opts)
     {Keyword.fetch!(opts, :worker_module), Keyword.delete(opts, :worker_module)}
   end
 
@@ -137,7 +139,8 @@ defmodule GenRegistry do
   All others go to `GenServer.start_link/3`.
 
   Answers `{:ok, pid}`, or `{:error, {:already_started, pid}}` if the name is taken. Raises
-  `ArgumentError` for a name that is not an atom and for values that the options cannot have.
+  `ArgumentError` for a name that is not an atom, for options that are no keyword list, and for
+  values that they cannot have.
 
   If workers of a killed registry of this name are still alive, it first waits until they are gone,
   as long as `:worker_shutdown` says.
@@ -148,6 +151,7 @@ defmodule GenRegistry do
   """
   @spec start_link(module, options) :: GenServer.on_start()
   def start_link(worker_module, opts \\ []) do
+    validate_options!(opts)
     {own, gen} = Keyword.split(opts, @own_options)
     own = Keyword.merge([name: worker_module, max_starting: 64, worker_shutdown: 5_000], own)
 
@@ -202,7 +206,7 @@ defmodule GenRegistry do
 
   Of all who ask for an id at once, one starts it, and all get its process; if it fails, the others'
   own `args` are tried in turn. Raises `ArgumentError` if `args` is no list, `timeout` no timeout, or
-  `id` larger than 128 MB.
+  `id` larger than 16 MB.
 
       iex> {:ok, pid} = GenRegistry.lookup_or_start(ExampleWorker, "id", [])
       iex> {:ok, ^pid} = GenRegistry.lookup_or_start(ExampleWorker, "id")
@@ -341,7 +345,7 @@ defmodule GenRegistry do
     validate!(args, &proper_list?/1, "args", "a list of arguments for start_link")
     validate!(timeout, &timeout?/1, "timeout", "a number of milliseconds or :infinity")
     # Not in a message: what the term shares, its copy would not.
-    unless Table.id?(id), do: raise(ArgumentError, "the id is larger than 128 MB")
+    unless Table.id?(id), do: raise(ArgumentError, "the id is larger than 16 MB")
 
     try do
       @gen_module.call(registry, {kind, id, args}, timeout)
@@ -352,6 +356,9 @@ defmodule GenRegistry do
         :erlang.raise(:exit, reason, __STACKTRACE__)
     end
   end
+
+  defp validate_options!(opts),
+    do: validate!(opts, &Keyword.keyword?/1, "options", "a keyword list")
 
   defp validate!(value, valid?, what, wanted) do
     unless valid?.(value) do
@@ -370,5 +377,6 @@ defmodule GenRegistry do
   defp positive?(number), do: is_integer(number) and number > 0
 
   defp timeout?(:infinity), do: true
-  defp timeout?(timeout), do: is_integer(timeout) and timeout >= 0
+  # As long as the VM can wait.
+  defp timeout?(timeout), do: is_integer(timeout) and timeout in 0..0xFFFFFFFF
 end

@@ -9,7 +9,8 @@ defmodule GenRegistry.Spec do
   @doc """
   A child spec, as a tuple, of a registry for `worker_module`.
 
-  `opts` are those of `GenRegistry.start_link/2`. The child's id is the registry's name.
+  `opts` are those of `GenRegistry.start_link/2`. The child's id is the registry's name. Raises
+  `ArgumentError` if `opts` is no keyword list.
 
       iex> GenRegistry.Spec.child_spec(ExampleWorker)
       {ExampleWorker, {GenRegistry, :start_link, [ExampleWorker, [name: ExampleWorker]]},
@@ -21,8 +22,7 @@ defmodule GenRegistry.Spec do
   """
   @spec child_spec(module, GenRegistry.options()) :: :supervisor.child_spec()
   def child_spec(worker_module, opts \\ []) do
-    opts = Keyword.put_new(opts, :name, worker_module)
-    start = {GenRegistry, :start_link, [worker_module, opts]}
-    {opts[:name], start, :permanent, :infinity, :supervisor, [GenRegistry]}
+    spec = GenRegistry.child_spec([{:worker_module, worker_module} | opts])
+    {spec.id, spec.start, :permanent, spec.shutdown, spec.type, [GenRegistry]}
   end
 end

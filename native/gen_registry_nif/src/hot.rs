@@ -18,9 +18,9 @@ use crate::flatten::{TooLarge, Words, compound, immediate};
 /// How many words of an id a normal scheduler may handle: some tens of microseconds.
 pub const NORMAL: usize = 8 * 1024;
 
-/// How many words an id may have at all: 128 MB. Parts that a term shares count each time, so that
+/// How many words an id may have at all: 16 MB. Parts that a term shares count each time, so that
 /// one of a few words can be larger than any memory: such a term is no id.
-pub const LARGEST: usize = 16 * 1024 * 1024;
+pub const LARGEST: usize = 2 * 1024 * 1024;
 
 /// Why a body has no answer.
 pub enum Failed {

@@ -1,0 +1,595 @@
+defmodule GenRegistry.HostileInputTest do
+  @moduledoc """
+  Bad arguments for every function, and bad messages for a registry's process: each has its error,
+  and the registry serves on.
+
+  A row is `{module, function, arguments, expected}`. What is public and has no row is missed, and so
+  is a function of the NIF. `script/check hostile_input` counts the rows.
+  """
+
+  use ExUnit.Case
+
+  @moduletag :capture_log
+
+  setup_all do
+    cases = :counters.new(1, [])
+    on_exit(fn -> IO.puts("\nhostile input: #{:counters.get(cases, 1)} cases") end)
+    {:ok, cases: cases}
+  end
+
+  setup %{test: test} do
+    # What is linked to the test by a bad start, and fails.
+    Process.flag(:trap_exit, true)
+    name = Module.concat(__MODULE__, test)
+    server = start_supervised!({GenRegistry, worker_module: IdleWorker, name: name})
+    {:ok, resident} = GenRegistry.start(name, :resident)
+    closed = Module.concat(name, Closed)
+    start_supervised!({GenRegistry, worker_module: IdleWorker, name: closed})
+    {:ok, _} = GenRegistry.start(closed, :resident)
+    closed_table = :sys.get_state(closed).table
+    stop_supervised!(closed)
+    {dead, monitor} = spawn_monitor(fn -> :ok end)
+    assert_receive {:DOWN, ^monitor, _, _, _}
+
+    {:ok,
+     name: name,
+     server: server,
+     resident: resident,
+     table: :sys.get_state(server).table,
+     closed: closed,
+     closed_table: closed_table,
+     dead: dead}
+  end
+
+  # The application's modules that have documentation, and the NIF's.
+  test "every function has rows", context do
+    {:ok, modules} = :application.get_key(:gen_registry, :modules)
+
+    functions =
+      for module <- modules, checked?(module), function <- functions(module), do: function
+
+    rows =
+      for rows <- [rows(context), enormous_rows(context), nif_rows(context)],
+          {module, function, args, _} <- rows,
+          do: {module, function, length(args)}
+
+    assert [{GenRegistry, _, _} | _] = functions
+    assert functions -- rows == []
+  end
+
+  defp checked?(GenRegistry.Native), do: true
+
+  defp checked?(module) do
+    String.starts_with?(inspect(module), "GenRegistry") and
+      not String.ends_with?(inspect(module), "Test") and
+      match?({:docs_v1, _, _, _, %{}, _, _}, Code.fetch_docs(module))
+  end
+
+  # `load` is the VM's to call.
+  defp functions(module) do
+    for {function, arity} <- module.__info__(:functions), function != :load do
+      {module, function, arity}
+    end
+  end
+
+  test("bad arguments", context, do: run(rows(context), context))
+  test("enormous ids", context, do: run(enormous_rows(context), context))
+  test("bad arguments for the NIF", context, do: run(nif_rows(context), context))
+
+  test "bad messages", context do
+    for message <- messages(context) do
+      :counters.add(context.cases, 1, 1)
+      send(context.name, message)
+      assert_serves(context, "after #{inspect(message)}")
+    end
+  end
+
+  defp run(rows, context) do
+    for {module, function, args, expected} <- rows do
+      :counters.add(context.cases, 1, 1)
+      what = "#{inspect(module)}.#{function}(#{args |> Enum.map_join(", ", &show/1)})"
+
+      outcome =
+        try do
+          {:answer, apply(module, function, args)}
+        catch
+          :error, error -> {:error, Exception.normalize(:error, error, __STACKTRACE__)}
+          kind, reason -> {kind, reason}
+        end
+
+      # In words only: what ExUnit is told of a failure is copied, and some of this would have no
+      # room.
+      unless expected?(expected, outcome), do: flunk("#{what} has the outcome #{show(outcome)}")
+      assert_serves(context, "after #{what}")
+    end
+  end
+
+  # In digits, a number can take minutes.
+  defp show(number) when is_integer(number) and abs(number) > 1.0e100, do: "a large integer"
+  defp show(term), do: inspect(term, limit: 8, printable_limit: 60)
+
+  defp expected?({:raises, module, part}, {:error, %module{} = error}) do
+    Exception.message(error) =~ part
+  end
+
+  defp expected?({:exits, reason}, {:exit, {reason, {GenServer, :call, _}}}), do: true
+  defp expected?({:exits, reason}, {:exit, {{reason, _}, {GenServer, :call, _}}}), do: true
+  defp expected?({:answers, answer}, {:answer, answer}), do: true
+  defp expected?({:is, check}, outcome), do: check.(outcome)
+  defp expected?(_, _), do: false
+
+  # As it did before, by the same process.
+  defp assert_serves(%{name: name, server: server, resident: resident}, at) do
+    serves? =
+      Process.whereis(name) == server and
+        GenRegistry.lookup(name, :resident) == {:ok, resident} and
+        match?({:ok, _}, GenRegistry.start(name, :visitor)) and
+        GenRegistry.count(name) == 2 and
+        GenRegistry.stop(name, :visitor) == :ok and
+        GenRegistry.to_list(name) == [resident: resident] and
+        Process.alive?(resident)
+
+    unless serves?, do: flunk("the registry does not serve as before #{at}")
+  end
+
+  ## What is no registry, no timeout, ...
+
+  defp no_names(context) do
+    [
+      nil,
+      true,
+      :undefined,
+      :"",
+      :nobody_has_this_name,
+      context.closed,
+      :logger,
+      {context.name, node()},
+      context.server,
+      self() | no_servers(context)
+    ] ++ [context.dead, Terms.external_pid()]
+  end
+
+  defp no_servers(context) do
+    [
+      "name",
+      ~c"name",
+      0,
+      -1,
+      2 ** 70,
+      1.5,
+      [],
+      {},
+      {context.name},
+      {context.name, "node"},
+      {"name", node()},
+      {context.name, node(), 1},
+      [context.name],
+      [context.name | node()],
+      %{name: context.name},
+      <<1::3>>,
+      make_ref(),
+      context.table,
+      hd(Port.list()),
+      Terms.external_port(),
+      fn -> context.name end
+    ]
+  end
+
+  @no_timeouts [
+    -1,
+    1.5,
+    2 ** 32,
+    2 ** 70,
+    -(2 ** 70),
+    nil,
+    :inf,
+    :undefined,
+    "5",
+    [],
+    {1},
+    [5 | 5]
+  ]
+  @no_args [nil, :arg, "arg", 1, {}, {1}, %{}, [1 | 2], [[] | :arg]]
+  @no_options [nil, :name, "name", 1, {:name, R}, %{name: R}, [:name], [1], [{"name", R}]] ++
+                [[{:name, R} | :improper], [{:name, R, 1}], [[name: R]]]
+  @no_registry_names [nil, true, false, :undefined, "name", ~c"name", 1, {:global, R}, %{}, [R]] ++
+                       [{:via, Registry, {R, 1}}, self()]
+
+  ## Rows
+
+  defp rows(context) do
+    Enum.concat([
+      specs(),
+      starts_of_registries(context),
+      reads(context),
+      starts(context),
+      stops(context)
+    ])
+  end
+
+  defp specs do
+    no_options = {:raises, ArgumentError, "the options must be a keyword list, got: "}
+
+    List.flatten([
+      for opts <- @no_options do
+        [
+          {GenRegistry, :child_spec, [opts], no_options},
+          {GenRegistry.Spec, :child_spec, [IdleWorker, opts], no_options},
+          {GenRegistry, :start_link, [IdleWorker, opts], no_options}
+        ]
+      end,
+      {GenRegistry, :child_spec, [[]], {:raises, KeyError, "worker_module"}},
+      {GenRegistry, :child_spec, [[name: R]], {:raises, KeyError, "worker_module"}},
+      # Only a supervisor's start of it tells that this is no module, as with all child specs.
+      {GenRegistry.Spec, :child_spec, ["no module"],
+       {:is, &match?({:answer, {"no module", {GenRegistry, :start_link, _}, _, _, _, _}}, &1)}}
+    ])
+  end
+
+  defp starts_of_registries(context) do
+    option = fn option, values, part ->
+      for value <- values do
+        opts = Keyword.put_new([{option, value}], :name, Module.concat(context.name, Never))
+        {GenRegistry, :start_link, [IdleWorker, opts], {:raises, ArgumentError, part}}
+      end
+    end
+
+    List.flatten([
+      for module <- ["IdleWorker", 1, {IdleWorker, []}, [IdleWorker], %{}, fn -> IdleWorker end] do
+        {GenRegistry, :start_link, [module],
+         {:raises, ArgumentError, "the worker module must be"}}
+      end,
+      {GenRegistry, :start_link, [nil],
+       {:raises, ArgumentError, "the name of a registry must be"}},
+      option.(:name, @no_registry_names, "the name of a registry must be an atom, got: "),
+      option.(
+        :max_starting,
+        [0, -1, 1.5, :infinity, nil, "1"],
+        ":max_starting must be a positive"
+      ),
+      option.(
+        :worker_shutdown,
+        List.delete(@no_timeouts, :infinity),
+        ":worker_shutdown must be a"
+      ),
+      # GenServer's own.
+      option.(:spawn_opt, [:link, 1, [:no_such_option]], ""),
+      {GenRegistry, :start_link, [IdleWorker, [name: context.name]],
+       {:answers, {:error, {:already_started, context.server}}}}
+    ])
+  end
+
+  defp reads(context) do
+    sum = fn {_, _}, sum -> sum + 1 end
+    reads = [lookup: [:resident], count: [], sample: [], reduce: [0, sum], to_list: []]
+
+    no_registry =
+      for name <- no_names(context), {function, args} <- reads do
+        part = "unknown registry: #{inspect(name)}"
+        {GenRegistry, function, [name | args], {:raises, ArgumentError, part}}
+      end
+
+    no_reducer =
+      for fun <- [nil, :fun, "fun", {Kernel, :+}, &Kernel.-/1, fn -> 1 end, &max(&1, &2 + &3)] do
+        part = "the reducer must be a function of two arguments, got: "
+        {GenRegistry, :reduce, [context.name, 0, fun], {:raises, ArgumentError, part}}
+      end
+
+    reduce = fn fun -> [context.name, 0, fun] end
+
+    failing = [
+      {GenRegistry, :reduce, reduce.(fn _, _ -> raise "no" end), {:raises, RuntimeError, "no"}},
+      {GenRegistry, :reduce, reduce.(fn _, _ -> throw(:no) end), {:is, &(&1 == {:throw, :no})}},
+      {GenRegistry, :reduce, reduce.(fn _, _ -> exit(:no) end), {:is, &(&1 == {:exit, :no})}},
+      {GenRegistry, :reduce, reduce.(fn [], _ -> 1 end),
+       {:raises, FunctionClauseError, "no func"}},
+      # What it does to the registry meanwhile.
+      {GenRegistry, :reduce, reduce.(fn _, _ -> GenRegistry.stop(context.name, :none) end),
+       {:answers, {:error, :not_found}}}
+    ]
+
+    no_registry ++ no_reducer ++ failing
+  end
+
+  defp starts(context) do
+    %{name: name, server: server, resident: resident, dead: dead} = context
+
+    rows = fn function, servers, rest, expected ->
+      for server <- servers, do: {GenRegistry, function, [server, :id | rest], expected}
+    end
+
+    no_server =
+      {:raises, ArgumentError, "the registry must be a name, a pid or {name, node}, got"}
+
+    no_args = {:raises, ArgumentError, "the args must be a list of arguments for start_link, got"}
+    no_timeout = {:raises, ArgumentError, "the timeout must be a number of milliseconds"}
+    unknown = [nil, true, :undefined, :nobody_has_this_name, context.closed, :logger]
+
+    for function <- [:lookup_or_start, :start], reduce: [] do
+      all ->
+        [
+          rows.(function, no_servers(context), [], no_server),
+          rows.(function, unknown, [], {:raises, ArgumentError, "unknown registry: "}),
+          rows.(function, [dead, {:nobody_has_this_name, node()}], [], {:exits, :noproc}),
+          rows.(
+            function,
+            [Terms.external_pid(), {name, :other@nowhere}],
+            [],
+            {:exits, :nodedown}
+          ),
+          rows.(function, [self()], [], {:exits, :calling_self}),
+          for args <- @no_args, server <- [name, server, {name, node()}] do
+            {GenRegistry, function, [server, :id, args], no_args}
+          end,
+          for timeout <- @no_timeouts, server <- [name, server] do
+            {GenRegistry, function, [server, :id, [], timeout], no_timeout}
+          end,
+          # More than its `start_link` takes.
+          {GenRegistry, function, [name, :id, [1, 2, 3]],
+           {:is, &match?({:answer, {:error, {%UndefinedFunctionError{}, [_ | _]}}}, &1)}}
+          | all
+        ]
+    end
+    |> List.flatten()
+    |> Enum.concat([
+      {GenRegistry, :lookup_or_start, [name, :resident, [], 2 ** 32 - 1],
+       {:answers, {:ok, resident}}},
+      {GenRegistry, :start, [server, :resident, [], 2 ** 32 - 1],
+       {:answers, {:error, {:already_started, resident}}}}
+    ])
+  end
+
+  defp stops(context) do
+    %{name: name, server: server, dead: dead} = context
+
+    no_server =
+      {:raises, ArgumentError, "the registry must be a name, a pid or {name, node}, got"}
+
+    no_timeout = {:raises, ArgumentError, "the timeout must be a number of milliseconds"}
+    no_process = [nil, true, :undefined, :nobody_has_this_name, context.closed, dead]
+
+    List.flatten([
+      for(server <- no_servers(context), do: {GenRegistry, :stop, [server, :id], no_server}),
+      for timeout <- @no_timeouts, server <- [name, server] do
+        {GenRegistry, :stop, [server, :id, timeout], no_timeout}
+      end,
+      for(server <- no_process, do: {GenRegistry, :stop, [server, :id], {:exits, :noproc}}),
+      for server <- [Terms.external_pid(), {name, :other@nowhere}] do
+        {GenRegistry, :stop, [server, :id, 1_000], {:exits, :nodedown}}
+      end,
+      for id <- [:none, nil, "resident", [:resident], {:resident}, dead, Terms.external_pid()] do
+        {GenRegistry, :stop, [name, id, 2 ** 32 - 1], {:answers, {:error, :not_found}}}
+      end
+    ])
+  end
+
+  ## Ids that are larger than any memory once they are copied, or nearly so
+
+  defp enormous_rows(context) do
+    not_found = {:answers, {:error, :not_found}}
+    too_large = {:raises, ArgumentError, "the id is larger than 16 MB"}
+    large? = &match?({:answer, {:ok, pid}} when is_pid(pid), &1)
+
+    Enum.concat(
+      for id <- too_large_ids() do
+        [
+          {GenRegistry, :lookup, [context.name, id], not_found},
+          {GenRegistry, :lookup_or_start, [context.name, id], too_large},
+          {GenRegistry, :start, [context.server, id], too_large},
+          {GenRegistry, :stop, [context.name, id], not_found}
+        ]
+      end ++
+        for id <- large_ids() do
+          [
+            {GenRegistry, :lookup, [context.name, id], not_found},
+            {GenRegistry, :stop, [context.name, id], not_found},
+            {__MODULE__, :start_and_stop, [context.name, id], {:is, large?}}
+          ]
+        end
+    )
+  end
+
+  @doc "Starts the worker of an id that has none, and stops it; answers as the start does."
+  def start_and_stop(registry, id) do
+    {:ok, pid} = GenRegistry.start(registry, id)
+    {:ok, ^pid} = GenRegistry.lookup(registry, id)
+    {:ok, pid} = GenRegistry.lookup_or_start(registry, id)
+    :ok = GenRegistry.stop(registry, id)
+    {:ok, pid}
+  end
+
+  # All but the last are a few hundred words here, and 2^40 and more where nothing is shared.
+  defp too_large_ids do
+    doubled = fn term, levels, wrap ->
+      Enum.reduce(1..levels, term, fn _, term -> wrap.(term) end)
+    end
+
+    [
+      # As deep as the NIF follows by calls, then deeper.
+      doubled.(1, 31, &Tuple.duplicate(&1, 3)),
+      doubled.(1.0, 100, &{&1, &1}),
+      doubled.([], 100, &[&1 | &1]),
+      doubled.("binary", 100, &%{1 => &1, 2 => &1}),
+      doubled.(2 ** 100, 20, &Tuple.duplicate(&1, 1_000)),
+      doubled.(make_ref(), 100, &[:a, &1, &1]),
+      doubled.(fn -> :ok end, 100, &{&1, &1}),
+      List.duplicate(:binary.copy("x", 1_000_000), 1_000),
+      :binary.copy("x", 16 * 1024 * 1024 + 8)
+    ]
+  end
+
+  defp large_ids do
+    [
+      Terms.nest(1, :tuple, 300_000),
+      Terms.nest("x", :list, 300_000),
+      Terms.nest(1.5, :tail, 300_000),
+      Terms.nest(make_ref(), :map, 100_000),
+      Enum.to_list(1..1_000_000) ++ :improper,
+      :binary.copy("x", 10_000_000),
+      <<0::size(80_000_001)>>,
+      2 ** 4_000_000,
+      Map.new(1..100_000, &{&1, [&1]}),
+      Tuple.duplicate({}, 1_000_000),
+      Terms.closure(Enum.to_list(1..100_000))
+    ]
+  end
+
+  ## The NIF's functions, which only the library calls
+
+  defp nif_rows(context) do
+    %{table: table, name: name, resident: resident} = context
+    badarg = {:raises, ArgumentError, ""}
+    # Resources of other kinds, and what a handle looks like when its registry has been forgotten.
+    forgotten = :erlang.binary_to_term(:erlang.term_to_binary(make_ref()))
+    others = [nil, :table, 1, "table", {}, [table], name, self(), make_ref(), forgotten]
+    no_tables = others ++ [:ets.new(:table, []), :counters.new(1, []), Terms.external_reference()]
+    no_pids = [nil, :pid, 0, "pid", [self()], make_ref(), hd(Port.list()), Terms.external_pid()]
+    no_names = Enum.reject(no_names(context), &(&1 == context.closed)) ++ [Terms.closure(1)]
+    nowhere = :erlang.list_to_pid(~c"<0.32000.100>")
+
+    native = fn function, args, expected -> {GenRegistry.Native, function, args, expected} end
+
+    List.flatten([
+      for no_name <- no_names do
+        [
+          native.(:lookup, [no_name, :resident], {:answers, :not_running}),
+          native.(:lookup_alive, [no_name, :resident], {:answers, :not_running}),
+          native.(:count, [no_name], {:answers, :not_running}),
+          native.(:sample, [no_name], {:answers, :not_running}),
+          native.(:scan, [no_name, 0], {:answers, :not_running}),
+          native.(:owner, [no_name], {:answers, nil}),
+          native.(:processes, [no_name], {:answers, []})
+        ]
+      end,
+      for(no_name <- no_servers(context), do: native.(:open, [no_name], badarg)),
+      for cursor <- [-1, 1.5, 2 ** 64, 2 ** 70, -(2 ** 70), nil, :done, "0", [], {0}] do
+        native.(:scan, [name, cursor], badarg)
+      end,
+      # Of no use, but they lead nowhere else.
+      for cursor <- [1, 2 ** 58, 2 ** 59 - 1, 2 ** 59, 2 ** 60 - 1, 2 ** 60, 2 ** 63, 2 ** 64 - 1] do
+        native.(:scan, [name, cursor], {:is, &scanned?/1})
+      end,
+      for no_table <- no_tables do
+        [
+          native.(:close, [no_table], badarg),
+          native.(:register, [no_table, :id, self(), self()], badarg),
+          native.(:retire, [no_table, :resident], badarg),
+          native.(:track, [no_table, self(), nil], badarg),
+          native.(:known, [no_table, resident], badarg)
+        ]
+      end,
+      for no_pid <- no_pids do
+        [
+          native.(:alive, [no_pid], badarg),
+          native.(:register, [table, :id, no_pid, self()], badarg),
+          native.(:track, [table, no_pid, nil], badarg),
+          native.(:known, [table, no_pid], badarg)
+        ]
+      end,
+      for pid <- [context.dead, nowhere] do
+        [
+          native.(:alive, [pid], {:answers, false}),
+          native.(:register, [table, :id, pid, self()], {:answers, :dead}),
+          native.(:register, [table, :id, pid, :no_parent], {:answers, :dead}),
+          native.(:track, [table, pid, Terms.external_pid()], {:answers, false}),
+          native.(:known, [table, pid], {:answers, false})
+        ]
+      end,
+      native.(:register, [table, :id, resident, nil], {:answers, :pid_taken}),
+      native.(:register, [table, :resident, self(), nil], {:answers, {:id_taken, resident}}),
+      native.(:retire, [table, :none], {:answers, :not_found}),
+      native.(:register, [context.closed_table, :id, self(), nil], {:answers, :closed}),
+      native.(:retire, [context.closed_table, :resident], {:answers, :not_found}),
+      native.(:close, [context.closed_table], {:answers, :ok}),
+      for id <- too_large_ids() do
+        [
+          native.(:id?, [id], {:answers, false}),
+          native.(:register, [table, id, self(), nil], {:answers, :id_too_large}),
+          native.(:retire, [table, id], {:answers, :not_found})
+        ]
+      end
+    ])
+  end
+
+  defp scanned?({:answer, {entries, next}}) do
+    is_list(entries) and (next == :done or is_integer(next))
+  end
+
+  defp scanned?(_), do: false
+
+  ## What a registry's process is sent
+
+  # `GenRegistry.StrangersTest` has more of them, for a registry that is busy.
+  defp messages(%{name: name, resident: resident, dead: dead}) do
+    test = self()
+    remote = Terms.external_pid()
+    from = fn pid -> {pid, make_ref()} end
+
+    [
+      nil,
+      :hello,
+      "hello",
+      1.5,
+      %{},
+      {},
+      [1 | 2],
+      make_ref(),
+      fn -> :ok end,
+      {:EXIT, test, :normal},
+      {:EXIT, dead, :kill},
+      {:EXIT, resident, :shutdown},
+      {:EXIT, :no_pid, :kill},
+      {:EXIT, remote, :noconnection},
+      {:EXIT, test},
+      {:DOWN, make_ref(), :process, resident, :killed},
+      {:DOWN, make_ref(), :process, {name, node()}, :noproc},
+      {:DOWN, :no_reference, :process, dead, :killed},
+      {:DOWN, make_ref(), :port, hd(Port.list()), :normal},
+      {:DOWN, %{}, nil, nil, nil},
+      {:started, test, :resident, {:ok, test}},
+      {:started, dead, :visitor, {:ok, dead}},
+      {:started, test, :visitor, {:ok, remote}},
+      {:started, test, :visitor, {:ok, :no_pid}},
+      {:started, :no_pid, :visitor, {:error, :failed}},
+      {:started, test, :visitor, nil},
+      {:started, resident, :resident, {:error, :failed}},
+      {:time_is_over, :resident, make_ref()},
+      {:time_is_over, :resident, :no_reference},
+      {:nested, :resident, from.(test), test},
+      {:nested, :visitor, :no_caller, :no_pid},
+      {:gave_up, :resident, test},
+      {:gave_up, :visitor, :no_pid},
+      {:swept, test},
+      {:swept, :no_pid},
+      :probe,
+      {:nodedown, :other@nowhere},
+      {:timeout, make_ref(), :time},
+      {:"$gen_cast", {:stop, :resident}},
+      {:"$gen_cast", nil},
+      {:"$gen_call", from.(dead), :hello},
+      {:"$gen_call", from.(test), {:start, :resident}},
+      {:"$gen_call", from.(test), {:stop, :visitor}},
+      {:"$gen_call", from.(dead), {:stop, :none}},
+      {:"$gen_call", from.(remote), {:stop, :none}},
+      # Nobody waits for these: nothing is started.
+      {:"$gen_call", from.(dead), {:lookup_or_start, :nobody, []}},
+      {:"$gen_call", from.(remote), {:start, :nobody, []}},
+      # For these somebody does, but the start fails.
+      {:"$gen_call", from.(test), {:start, :bad, :no_list}},
+      {:"$gen_call", from.(test), {:start, :bad, [1 | 2]}},
+      {:"$gen_call", from.(test), {:lookup_or_start, :bad, [1, 2, 3]}},
+      {:"$gen_call", from.(dead), :which_children},
+      {:"$gen_call", from.(remote), :count_children},
+      {:system, from.(test), :get_state},
+      {:system, from.(test), :get_status},
+      {:system, from.(test), :no_such_request},
+      {:system, from.(dead), :get_status},
+      {:system, from.(remote), :get_state},
+      {:system, from.(test), {:debug, :no_such_flag}},
+      {:system, from.(test), {:replace_state, fn _ -> raise "no" end}},
+      {:system, from.(test), {:change_code, __MODULE__, :vsn, :extra}},
+      {:get_until, test, make_ref(), :x},
+      {:io_request, test, make_ref(), {:put_chars, :unicode, "hello"}}
+    ]
+  end
+end
