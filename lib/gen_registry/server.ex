@@ -64,13 +64,16 @@ defmodule GenRegistry.Server do
        worker_module: worker_module,
        worker_shutdown: opts[:worker_shutdown],
        table: Table.open(name),
-       schedule: Schedule.new(opts[:max_starting], &waiting?/1)
+       schedule: Schedule.new(opts[:max_starting], &__MODULE__.waiting?/1)
      }}
   end
 
+  # Public, because a reference to a private function is one to this version of the code: with the
+  # next but one, the VM would end the process that has it.
+  @doc false
+  def waiting?({pid, _tag}) when node(pid) == node(), do: Table.alive?(pid)
   # A caller on another node is taken to wait while that node is there.
-  defp waiting?({pid, _tag}) when node(pid) == node(), do: Table.alive?(pid)
-  defp waiting?({pid, _tag}), do: node(pid) in Node.list(:connected)
+  def waiting?({pid, _tag}), do: node(pid) in Node.list(:connected)
 
   @impl true
   def handle_call({kind, id, args}, from, state) when kind in [:lookup_or_start, :start] do

@@ -19,9 +19,15 @@ defmodule GenRegistry.Sweeper do
   def run(server, starter, table, time) do
     # A registry that ends sends `:shutdown` to all that have a parent.
     Process.flag(:trap_exit, true)
-    starter_monitor = Process.monitor(starter)
-    server_monitor = Process.monitor(server)
+    monitors = {Process.monitor(starter), Process.monitor(server)}
 
+    # As long as nothing happens it is in no function: a process that waits in old code would be ended
+    # when this module is upgraded.
+    :erlang.hibernate(__MODULE__, :wake, [monitors, server, starter, table, time])
+  end
+
+  @doc false
+  def wake({starter_monitor, server_monitor}, server, starter, table, time) do
     receive do
       # It ended when it was idle.
       {:DOWN, ^starter_monitor, _, _, :shutdown} -> :ok
