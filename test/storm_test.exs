@@ -26,7 +26,7 @@ defmodule GenRegistry.StormTest do
     kinds = List.duplicate(StormWorker.kinds(), 5) ++ [:stubborn]
     storm = Storm.begin(registry, @callers, @ids, seed, List.flatten(kinds))
     ends_at = System.monotonic_time(:millisecond) + 1_000 * @seconds
-    kills = kill_until(ends_at, storm, registry, 0)
+    kills = kill_until(ends_at, storm, registry, 0, minutes_left(ends_at))
     faults = Storm.finish(storm)
     highest = Census.highest(storm.census)
     dead = Enum.count(faults, &match?({:dead, _}, &1))
@@ -51,7 +51,7 @@ defmodule GenRegistry.StormTest do
     assert Census.alive(storm.census) == []
   end
 
-  defp kill_until(ends_at, storm, registry, kills) do
+  defp kill_until(ends_at, storm, registry, kills, minutes) do
     operations = Storm.operations(storm)
 
     # One there is, however slow the machine.
@@ -68,9 +68,14 @@ defmodule GenRegistry.StormTest do
       last = Process.whereis(registry)
       kill(last)
       restarted(registry, last)
-      kill_until(ends_at, storm, registry, kills + 1)
+      # Of a long one, so that it is seen to go on.
+      left = minutes_left(ends_at)
+      if left < minutes, do: IO.puts("storm: #{left + 1} minutes left, #{kills + 1} kills")
+      kill_until(ends_at, storm, registry, kills + 1, left)
     end
   end
+
+  defp minutes_left(ends_at), do: div(ends_at - System.monotonic_time(:millisecond), 60_000)
 
   defp agree?(storm, registry) do
     listed = GenRegistry.to_list(registry)
