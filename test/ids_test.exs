@@ -676,6 +676,8 @@ defmodule GenRegistry.IdsTest do
       assert_ids(name, [List.duplicate(make_ref(), 20_000), List.duplicate(<<1::1>>, 20_000)])
     end
 
+    # Excluded where all is slow, as under a sanitizer.
+    @tag :timed
     test "hold up no scheduler, whatever is in them", %{name: name} do
       # A process is not told of itself.
       test = self()

@@ -28,6 +28,8 @@ defmodule GenRegistry.ShutdownTest do
     refute Process.alive?(server)
   end
 
+  # Excluded where all is slow, as under a sanitizer.
+  @tag :timed
   test "10,000 workers that ignore it end within the deadline and two seconds", context do
     registry = registry(context, worker_shutdown: 500)
     init = stubborn()

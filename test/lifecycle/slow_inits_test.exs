@@ -316,6 +316,8 @@ defmodule GenRegistry.SlowInitsTest do
 
   # In the parents' hands they would hang for ever.
   for {kind, flag} <- [plain: false, trapping: true] do
+    # Excluded where all is slow, as under a sanitizer.
+    @tag :timed
     test "a registry ends in time although an init hangs (#{kind})", context do
       registry = registry(context, worker_shutdown: 100)
       test = self()
