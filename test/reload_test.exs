@@ -123,48 +123,66 @@ defmodule GenRegistry.ReloadTest do
   end
 
   test "loaded from elsewhere", %{vm: vm, tmp_dir: dir} do
+    release = Reload.release(dir, version(), "99.0.0", [])
+
     assert_lives(
       vm,
       quote do
-        release = Reload.release(unquote(dir), "2.0.0", "2.0.1", [])
-        :code.add_patha(release ++ ~c"/ebin")
+        :code.add_patha(unquote(release) ++ ~c"/ebin")
         {:error, :on_load_failure} = Reload.load()
         Reload.works!(var!(registry))
       end
     )
   end
 
-  # As a release upgrade does: a directory of its own, and the application's `.appup`.
+  # As a release upgrade does: a directory of its own, and the application's `.appup`. After the second
+  # one there is nothing left of the code with which the processes began.
   test "left alone by an upgrade of all other modules, twice", %{vm: vm, tmp_dir: dir} do
+    first = Reload.release(dir, version(), "98.0.0", compile("first"))
+    second = Reload.release(dir, "98.0.0", "99.0.0", compile("second"))
+
     assert_lives(
       vm,
       quote do
         {:ok, _} = Application.ensure_all_started(:gen_registry)
-        modules = Reload.modules() -- [GenRegistry.Native]
-        {:ok, version} = :application.get_key(:gen_registry, :vsn)
 
-        for {from, to} <- [{version, "98.0.0"}, {"98.0.0", "99.0.0"}] do
+        for release <- unquote([first, second]) do
           processes = Reload.processes(var!(registry))
-          release = Reload.release(unquote(dir), from, to, modules)
           {:ok, []} = :release_handler.upgrade_app(:gen_registry, release)
-          Reload.works!(var!(registry))
           ^processes = Reload.processes(var!(registry))
+          Reload.works!(var!(registry))
         end
+
+        1 = GenRegistry.Server.second()
       end
     )
   end
 
   test "part of an upgrade, which fails", %{vm: vm, tmp_dir: dir} do
+    native = {GenRegistry.Native, File.read!(:code.which(GenRegistry.Native))}
+    release = Reload.release(dir, version(), "99.0.0", [native])
+
     assert_lives(
       vm,
       quote do
         {:ok, _} = Application.ensure_all_started(:gen_registry)
-        {:ok, version} = :application.get_key(:gen_registry, :vsn)
-        release = Reload.release(unquote(dir), version, "99.0.0", [GenRegistry.Native])
-        {:EXIT, reason} = :release_handler.upgrade_app(:gen_registry, release)
+        {:EXIT, reason} = :release_handler.upgrade_app(:gen_registry, unquote(release))
         {:EXIT, {{:badmatch, {:error, :on_load_failure}}, _}} = reason
         Reload.works!(var!(registry))
       end
     )
+  end
+
+  defp version do
+    {:ok, version} = :application.get_key(:gen_registry, :vsn)
+    version
+  end
+
+  # In a VM that is of no use after that.
+  defp compile(new) do
+    compiler = start_supervised!({OtherVM, {new, %{}, []}})
+    files = Path.wildcard(Path.expand("../lib/**/*.ex", __DIR__))
+    files = Enum.reject(files, &(Path.basename(&1) == "native.ex"))
+    OtherVM.eval(compiler, quote(do: Reload.compile(unquote(files), unquote(new))))
   end
 end

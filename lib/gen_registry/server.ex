@@ -68,8 +68,8 @@ defmodule GenRegistry.Server do
      }}
   end
 
-  # Public, because a reference to a private function is one to this version of the code: with the
-  # next but one, the VM would end the process that has it.
+  # Public, because a reference to a private function is one to this version of the code: after an
+  # upgrade it would be invalid.
   @doc false
   def waiting?({pid, _tag}) when node(pid) == node(), do: Table.alive?(pid)
   # A caller on another node is taken to wait while that node is there.
