@@ -1,1 +1,1 @@
-[inputs: ["{mix,.formatter}.exs", "native/*.exs", "{config,lib,test,bench}/**/*.{ex,exs}"]]
+[inputs: ["{mix,.formatter}.exs", "native/*.exs", "{bench,check,config,lib,test}/**/*.{ex,exs}"]]

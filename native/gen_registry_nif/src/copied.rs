@@ -30,6 +30,7 @@ impl Opaque for Copied {
     type Probe<'a> = Term<'a>;
 
     fn keep(probe: Term<'_>) -> Self {
+        point!(c"keep");
         // SAFETY: `probe` is alive for this call, and the environment is this copy's alone.
         unsafe {
             let env = enif_alloc_env();
@@ -46,6 +47,7 @@ impl Opaque for Copied {
 
 impl Drop for Copied {
     fn drop(&mut self) {
+        point!(c"free");
         // SAFETY: `keep` allocated it, and nobody reads it any more.
         unsafe { enif_free_env(self.env) };
     }

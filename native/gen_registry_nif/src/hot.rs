@@ -71,7 +71,7 @@ pub unsafe fn run<const ARITY: usize>(
     argv: *const ErlNifTerm,
     body: impl for<'a> Fn(Env<'a>, [Term<'a>; ARITY], usize) -> Result<Term<'a>, Failed>,
     limit: usize,
-    dirty: (&CStr, Entry),
+    dirty: (&'static CStr, Entry),
 ) -> ErlNifTerm {
     let lifetime = ();
     // SAFETY: by the contract above. The lifetime is of this call, as is the environment.
@@ -80,7 +80,10 @@ pub unsafe fn run<const ARITY: usize>(
         // SAFETY: `index` is below `ARITY`.
         unsafe { Term::new(call, *argv.add(index)) }
     });
-    let answer = catch_unwind(AssertUnwindSafe(|| body(call, terms, limit)));
+    let answer = catch_unwind(AssertUnwindSafe(|| {
+        point!(dirty.0);
+        body(call, terms, limit)
+    }));
     // SAFETY: all three make terms of the call's own environment, and `argv` is what came with it.
     unsafe {
         match answer {

@@ -2,7 +2,17 @@
 //!
 //! Each function is described where Elixir sees it, in `lib/gen_registry/native.ex`.
 
+/// A place in the code that the checks look at, from here to the end of the block: see `doors.rs`.
+macro_rules! point {
+    ($name:expr) => {
+        #[cfg(feature = "doors")]
+        let _point = crate::doors::enter($name);
+    };
+}
+
 mod copied;
+#[cfg(feature = "doors")]
+mod doors;
 mod flatten;
 mod hot;
 mod registry;
@@ -17,6 +27,11 @@ use crate::hot::{Failed, with_id};
 use crate::registry::{NAMES, Registered, Registry, Slot, is_alive};
 use crate::unflatten::{size, to_term};
 use crate::words::{pid_from_local, pid_from_term, pid_to_term, term_word};
+
+/// What the table holds shows in `:erlang.memory(:system)`.
+#[cfg(not(feature = "doors"))]
+#[global_allocator]
+static ALLOCATOR: rustler::EnifAllocator = rustler::EnifAllocator;
 
 rustler::init!("Elixir.GenRegistry.Native", load = load);
 

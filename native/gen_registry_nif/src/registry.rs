@@ -25,7 +25,7 @@ pub struct Slot {
 /// tells of the deaths of its processes.
 pub struct Registry {
     slot: &'static Slot,
-    table: Arc<Table<Copied>>,
+    pub table: Arc<Table<Copied>>,
     owner: Pid,
 }
 
@@ -34,12 +34,8 @@ impl Resource for Registry {
     /// Runs in the exit of a process, so that its entry goes with it whatever else is busy.
     fn down<'a>(&'a self, _env: Env<'a>, pid: LocalPid, _monitor: Monitor) {
         if let Some(pid) = pid_from_local(pid) {
-            if pid == self.owner {
-                self.close();
-            }
-            self.table.remove(pid);
+            self.forget(pid);
         }
-        self.let_go_if_drained();
     }
 }
 
@@ -62,6 +58,7 @@ impl Registry {
     ///
     /// The last registry of this name is let go of: none of its processes is alive.
     pub fn open(env: Env<'_>, name: u64, owner: Pid) -> Option<ResourceArc<Self>> {
+        point!(c"open");
         let slot = NAMES.claim(name);
         let table = Arc::new(Table::new());
         let registry = ResourceArc::new(Self {
@@ -86,8 +83,19 @@ impl Registry {
         None
     }
 
+    /// Forgets a process that is dead.
+    pub fn forget(&self, pid: Pid) {
+        point!(c"down");
+        if pid == self.owner {
+            self.close();
+        }
+        self.table.remove(pid);
+        self.let_go_if_drained();
+    }
+
     /// Ends reads and refuses insertions.
     pub fn close(&self) {
+        point!(c"close");
         if self.table.close() {
             self.slot.table.retract(&self.table);
         }
