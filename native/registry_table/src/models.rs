@@ -8,7 +8,7 @@
 //!
 //! - `membarrier(2)`, which stands for that fence: that it does is the kernel's promise. Beside the
 //!   fence, the Acquire in `pin` orders nothing more, so no model can find that it is missing.
-//! - DashMap, for which a map behind one lock stands, parking_lot's mutex and once_cell's box.
+//! - parking_lot's mutex and once_cell's box.
 //! - An order of all SeqCst operations that are not fences: loom takes them for AcqRel.
 //! - More than three threads, and more preemptions than each model says, if it says a number: one to
 //!   three. `LOOM_MAX_PREEMPTIONS` sets another one for all.

@@ -24,9 +24,8 @@ mod usual {
         AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, compiler_fence, fence,
     };
 
-    pub(crate) use dashmap::{DashMap, Entry};
     pub(crate) use once_cell::race::OnceBox;
-    pub(crate) use parking_lot::Mutex;
+    pub(crate) use parking_lot::{Mutex, MutexGuard};
 
     macro_rules! statics {
         ($($(#[$attribute:meta])* static $name:ident: $type:ty = $value:expr;)*) => {
@@ -82,16 +81,16 @@ mod usual {
 
 #[cfg(registry_table_loom)]
 mod modelled {
-    use std::collections::BTreeMap;
     use std::marker::PhantomData;
     use std::ops::Deref;
     use std::sync::OnceLock;
 
     use loom::cell::UnsafeCell;
     pub(crate) use loom::sync::Arc;
+    use loom::sync::Mutex as LoomMutex;
+    pub(crate) use loom::sync::MutexGuard;
     use loom::sync::atomic;
     pub(crate) use loom::sync::atomic::{Ordering, fence};
-    use loom::sync::{Mutex as LoomMutex, MutexGuard};
     pub(crate) use std::sync::atomic::compiler_fence;
 
     /// Of each atomic, loom 0.7 remembers the last access only when it looks for what else might
@@ -317,108 +316,6 @@ mod modelled {
             };
             // SAFETY: it was leaked, here or by whoever came first.
             unsafe { &*there }
-        }
-    }
-
-    /// As much of DashMap as the table needs, with one lock.
-    pub(crate) struct DashMap<K, V, S> {
-        map: Mutex<BTreeMap<K, V>>,
-        hasher: PhantomData<S>,
-    }
-
-    impl<K: Ord + Copy, V: Copy, S> DashMap<K, V, S> {
-        pub(crate) fn with_hasher_and_shard_amount(_hasher: S, _shards: usize) -> Self {
-            Self {
-                map: Mutex::new(BTreeMap::new()),
-                hasher: PhantomData,
-            }
-        }
-
-        pub(crate) fn get(&self, key: &K) -> Option<Box<V>> {
-            self.map.lock().get(key).copied().map(Box::new)
-        }
-
-        pub(crate) fn get_mut(&self, key: &K) -> Option<RefMut<'_, K, V>> {
-            let map = self.map.lock();
-            map.contains_key(key).then_some(RefMut { map, key: *key })
-        }
-
-        pub(crate) fn contains_key(&self, key: &K) -> bool {
-            self.map.lock().contains_key(key)
-        }
-
-        pub(crate) fn remove(&self, key: &K) -> Option<V> {
-            self.map.lock().remove(key)
-        }
-
-        pub(crate) fn iter(&self) -> impl Iterator<Item = Pair<K, V>> {
-            let map = self.map.lock().clone();
-            map.into_iter().map(|(key, value)| Pair { key, value })
-        }
-
-        pub(crate) fn entry(&self, key: K) -> Entry<'_, K, V> {
-            let map = self.map.lock();
-            if map.contains_key(&key) {
-                Entry::Occupied(map)
-            } else {
-                Entry::Vacant(Vacant { map, key })
-            }
-        }
-    }
-
-    type Guard<'m, K, V> = MutexGuard<'m, BTreeMap<K, V>>;
-
-    pub(crate) enum Entry<'m, K, V> {
-        Occupied(#[allow(dead_code, reason = "kept for its lock")] Guard<'m, K, V>),
-        Vacant(Vacant<'m, K, V>),
-    }
-
-    pub(crate) struct Vacant<'m, K, V> {
-        map: Guard<'m, K, V>,
-        key: K,
-    }
-
-    impl<K: Ord, V> Vacant<'_, K, V> {
-        pub(crate) fn insert(mut self, value: V) {
-            self.map.insert(self.key, value);
-        }
-    }
-
-    pub(crate) struct RefMut<'m, K, V> {
-        map: Guard<'m, K, V>,
-        key: K,
-    }
-
-    impl<K: Ord, V> Deref for RefMut<'_, K, V> {
-        type Target = V;
-
-        fn deref(&self) -> &V {
-            &self.map[&self.key]
-        }
-    }
-
-    impl<K: Ord, V> std::ops::DerefMut for RefMut<'_, K, V> {
-        fn deref_mut(&mut self) -> &mut V {
-            self.map.get_mut(&self.key).expect("seen under the lock")
-        }
-    }
-
-    pub(crate) struct Pair<K, V> {
-        key: K,
-        value: V,
-    }
-
-    impl<K, V> Pair<K, V> {
-        pub(crate) fn key(&self) -> &K {
-            &self.key
-        }
-    }
-
-    impl<K, V> Deref for Pair<K, V> {
-        type Target = V;
-
-        fn deref(&self) -> &V {
-            &self.value
         }
     }
 }

@@ -2,28 +2,22 @@
 
 use std::marker::PhantomData;
 
-use foldhash::fast::FixedState;
-
 use crate::boxed::{Boxed, MIDDLE, WIDE, with_stored};
 use crate::epoch::{Pinned, collect_if_due, pin};
 use crate::id::{Id, Opaque, Pid, Seed, Stored};
+use crate::pids::Pids;
 use crate::segment::{Slot, tag};
 use crate::shard::{Apart, Parts, SHARD_BITS, Shard};
-use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, DashMap, Entry, Ordering, planted};
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Ordering, planted};
 
 const SHARDS: usize = 1 << SHARD_BITS;
-
-/// How many shards of the map from pids: so many that at ten million entries growing one of them
-/// still takes less than a millisecond.
-const PID_SHARDS: usize = 1024;
 
 /// The workers of one registry.
 pub struct Table<O: Opaque> {
     /// As many as their number says, so that an index made of a hash needs no check.
     shards: Box<[Shard; SHARDS]>,
-    /// What is known of each process, whether lookups see it or not. DashMap serves here because
-    /// only writers come this way: readers would pay for its locks.
-    pids: DashMap<u64, Record, FixedState>,
+    /// What is known of each process, whether lookups see it or not.
+    pids: Pids<Record>,
     seed: Seed,
     count: Apart<AtomicUsize>,
     processes: Apart<AtomicUsize>,
@@ -160,7 +154,7 @@ impl<O: Opaque> Table<O> {
                 .collect::<Box<[Shard]>>()
                 .try_into()
                 .unwrap_or_else(|_| unreachable!("so many were made")),
-            pids: DashMap::with_hasher_and_shard_amount(FixedState::default(), PID_SHARDS),
+            pids: Pids::new(),
             count: Apart(AtomicUsize::new(0)),
             processes: Apart(AtomicUsize::new(0)),
             closed: AtomicBool::new(false),
@@ -232,7 +226,7 @@ impl<O: Opaque> Table<O> {
     /// Answers whether it was known.
     pub fn remove(&self, pid: Pid) -> bool {
         let removed = self.hide(pid, None, || {
-            self.pids.remove(&pid.word());
+            self.pids.remove(pid);
         });
         if removed.is_some() {
             // Release, with the Acquire in `is_drained`: whoever sees the last one gone sees all
@@ -247,9 +241,7 @@ impl<O: Opaque> Table<O> {
         let hash = self.seed.hash(id);
         let pid = self.get(id, &pin())?;
         let record = self.hide(pid, Some(upper_half(hash)), || {
-            if let Some(mut record) = self.pids.get_mut(&pid.word()) {
-                record.place = Place::Hidden;
-            }
+            self.pids.change(pid, |record| record.place = Place::Hidden);
         })?;
         let parent = record.parent;
         (record.place != Place::Hidden).then_some(Worker { pid, parent })
@@ -263,7 +255,7 @@ impl<O: Opaque> Table<O> {
 
     /// Whether a process was entered or tracked, and not removed.
     pub fn knows(&self, pid: Pid) -> bool {
-        self.pids.contains_key(&pid.word())
+        self.pids.get(pid).is_some()
     }
 
     /// How many entries there are.
@@ -292,15 +284,11 @@ impl<O: Opaque> Table<O> {
     /// Every process that the table knows of, seen by lookups or not. Takes time and room in
     /// proportion to their number.
     pub fn processes(&self) -> Vec<Worker> {
-        let worker = |pid, parent| {
-            Some(Worker {
-                pid: Pid::new(pid)?,
-                parent,
-            })
-        };
-        let pids = self.pids.iter();
-        pids.filter_map(|record| worker(*record.key(), record.parent))
-            .collect()
+        let mut all = Vec::new();
+        self.pids.each(|pid, Record { parent, .. }| {
+            all.push(Worker { pid, parent });
+        });
+        all
     }
 
     /// One entry, each as likely as the others when nothing changes meanwhile.
@@ -375,19 +363,16 @@ impl<O: Opaque> Table<O> {
     }
 
     fn record(&self, worker: Worker, hash: u64, place: Place) -> Result<(), Conflict> {
-        match self.pids.entry(worker.pid.word()) {
-            Entry::Occupied(_) => return Err(Conflict::PidTaken),
-            Entry::Vacant(vacant) => {
-                // First, for as soon as others know the process, they may remove it.
-                self.processes.0.fetch_add(1, Ordering::Relaxed);
-                vacant.insert(Record {
-                    parent: worker.parent,
-                    hash: upper_half(hash),
-                    place,
-                })
+        let new = self.pids.insert(worker.pid, || {
+            // First, for as soon as others know the process, they may remove it.
+            self.processes.0.fetch_add(1, Ordering::Relaxed);
+            Record {
+                parent: worker.parent,
+                hash: upper_half(hash),
+                place,
             }
-        };
-        Ok(())
+        });
+        new.then_some(()).ok_or(Conflict::PidTaken)
     }
 
     /// Takes a process's entry, if it has one, out of sight, and runs `note` before anyone else
@@ -395,7 +380,7 @@ impl<O: Opaque> Table<O> {
     /// its id has another hash than the one wanted.
     fn hide(&self, pid: Pid, wanted: Option<u32>, note: impl FnOnce()) -> Option<Record> {
         let pinned = &pin();
-        let look = || self.pids.get(&pid.word()).map(|record| *record);
+        let look = || self.pids.get(pid);
         loop {
             let record = look()?;
             if wanted.is_some_and(|hash| hash != record.hash) {

@@ -1,0 +1,106 @@
+//! What is known of each process, for writers: readers would pay for the locks.
+
+use std::collections::HashMap;
+
+use foldhash::fast::FixedState;
+
+use crate::id::Pid;
+use crate::sync::{Mutex, MutexGuard, sized};
+
+/// So many that at ten million processes neither growing nor shrinking the map of one shard takes
+/// more than some hundred microseconds.
+const SHARDS: usize = sized(2048, 1);
+
+/// A map from processes to what is known of them. One that has been large and is not any more gives
+/// back the room, shard by shard.
+pub(crate) struct Pids<V> {
+    shards: Box<[Shard<V>]>,
+}
+
+type Shard<V> = Mutex<HashMap<u64, V, FixedState>>;
+
+impl<V: Copy> Pids<V> {
+    pub(crate) fn new() -> Self {
+        Self {
+            shards: std::iter::repeat_with(|| Mutex::new(HashMap::default()))
+                .take(SHARDS)
+                .collect(),
+        }
+    }
+
+    pub(crate) fn get(&self, pid: Pid) -> Option<V> {
+        self.shard(pid).get(&pid.word()).copied()
+    }
+
+    /// Puts in what `value` answers, unless something is known of the process already. Answers
+    /// whether it did.
+    pub(crate) fn insert(&self, pid: Pid, value: impl FnOnce() -> V) -> bool {
+        let mut shard = self.shard(pid);
+        let vacant = !shard.contains_key(&pid.word());
+        if vacant {
+            shard.insert(pid.word(), value());
+        }
+        vacant
+    }
+
+    pub(crate) fn change(&self, pid: Pid, change: impl FnOnce(&mut V)) {
+        if let Some(value) = self.shard(pid).get_mut(&pid.word()) {
+            change(value);
+        }
+    }
+
+    pub(crate) fn remove(&self, pid: Pid) {
+        let mut shard = self.shard(pid);
+        shard.remove(&pid.word());
+        let live = shard.len();
+        if live < shard.capacity() / 8 {
+            shard.shrink_to(live * 2);
+        }
+    }
+
+    /// Visits all, in no order. Those that come or go meanwhile may be visited or not.
+    pub(crate) fn each(&self, mut visit: impl FnMut(Pid, V)) {
+        for shard in &self.shards {
+            for (&word, &value) in shard.lock().iter() {
+                if let Some(pid) = Pid::new(word) {
+                    visit(pid, value);
+                }
+            }
+        }
+    }
+
+    fn shard(&self, pid: Pid) -> MutexGuard<'_, HashMap<u64, V, FixedState>> {
+        // The VM chooses pids, so a plain multiplicative hash will do, with bits of which the maps'
+        // own knows nothing.
+        let hash = pid.word().wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.shards[(hash >> 32) as usize % SHARDS].lock()
+    }
+}
+
+#[cfg(all(test, not(registry_table_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_given_back_and_what_is_left_stays() {
+        const MANY: u64 = 200_000;
+        let pid = |n: u64| Pid::new(n).expect("not zero");
+        let stays = |n: u64| n % 100 == 0;
+        let pids = Pids::new();
+        let room = || {
+            let shards = pids.shards.iter();
+            shards.map(|shard| shard.lock().capacity()).sum::<usize>()
+        };
+        for n in 1..=MANY {
+            assert!(pids.insert(pid(n), || n));
+        }
+        assert!(room() >= MANY as usize);
+        for n in (1..=MANY).filter(|&n| !stays(n)) {
+            pids.remove(pid(n));
+        }
+        assert!(room() < MANY as usize / 10, "room for {}", room());
+        for n in 1..=MANY {
+            assert_eq!(pids.get(pid(n)), stays(n).then_some(n));
+        }
+    }
+}
