@@ -2,9 +2,10 @@
 # `GenRegistry.Native` with more functions, from the library that $DOORS names. To be run before
 # anything calls the NIF.
 
-# Each point in the code that was passed: name, how often, the longest stay in nanoseconds of the
-# thread's CPU time, and how many stays took a millisecond or more; and back to none.
-doors = [door_points: 0, door_forget_points: 0]
+# Each point in the code that was passed: name, how often, and the longest stays in nanoseconds of
+# the thread's CPU time, the longest first. Nothing is known, and nothing planted comes, but since
+# `door_watch(true)`.
+doors = [door_points: 0, door_watch: 1]
 
 # The next to come to this point panics; whether it has not come yet.
 doors = doors ++ [door_plant: 1, door_planted: 0]

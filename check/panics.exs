@@ -17,6 +17,7 @@ defmodule Panics do
     # It stays throughout.
     {:ok, _} = start(:one)
 
+    Native.door_watch(true)
     Process.flag(:trap_exit, true)
     Logger.configure(level: :none)
 
@@ -87,8 +88,6 @@ defmodule Panics do
        end},
       {"a destructor",
        fn ->
-         Native.door_forget_points()
-
          planted("drop", fn ->
            apart(fn ->
              Process.register(self(), Panics.Other)

@@ -4,14 +4,18 @@
 //! they are for.
 
 use std::alloc::{GlobalAlloc, Layout};
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::ffi::CStr;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
+use once_cell::sync::Lazy;
 use parking_lot::Mutex;
-use registry_table::{Pid, Worker, collect};
+use registry_table::{Pid, Table, Worker, collect};
 use rustler::{Encoder, EnifAllocator, Env, ResourceArc, Term};
 
+use crate::copied::Copied;
 use crate::hot::{Failed, with_id};
 use crate::registry::Registry;
 
@@ -19,11 +23,15 @@ use crate::registry::Registry;
 #[derive(Default)]
 struct Point {
     passes: u64,
-    /// The longest stay, in nanoseconds of the thread's CPU time.
-    longest: i64,
-    /// How many took a millisecond or more.
-    long: u64,
+    /// The longest stays, in nanoseconds of the thread's CPU time.
+    longest: BinaryHeap<Reverse<i64>>,
 }
+
+/// Whether anyone looks at the points: it takes longer than what most of them do.
+static WATCHED: AtomicBool = AtomicBool::new(false);
+
+/// How many of a point's longest stays are kept.
+const LONGEST: usize = 64;
 
 static POINTS: Mutex<BTreeMap<&'static CStr, Point>> = Mutex::new(BTreeMap::new());
 
@@ -36,28 +44,38 @@ pub struct Inside {
     since: i64,
 }
 
-pub fn enter(name: &'static CStr) -> Inside {
+pub fn enter(name: &'static CStr) -> Option<Inside> {
+    // Relaxed: set when all is quiet.
+    if !WATCHED.load(Ordering::Relaxed) {
+        return None;
+    }
     POINTS.lock().entry(name).or_default().passes += 1;
     let planted = |planted: &mut String| planted.as_bytes() == name.to_bytes();
     let planted = PLANTED.lock().take_if(planted);
     assert!(planted.is_none(), "planted at {name:?}");
     let since = cpu_time();
-    Inside { name, since }
+    Some(Inside { name, since })
 }
 
 impl Drop for Inside {
     fn drop(&mut self) {
         let stay = cpu_time() - self.since;
         if let Some(point) = POINTS.lock().get_mut(self.name) {
-            point.longest = point.longest.max(stay);
-            point.long += u64::from(stay >= 1_000_000);
+            point.longest.push(Reverse(stay));
+            if point.longest.len() > LONGEST {
+                point.longest.pop();
+            }
         }
     }
 }
 
 impl Drop for Registry {
     fn drop(&mut self) {
+        static NONE: Lazy<Arc<Table<Copied>>> = Lazy::new(Default::default);
+
         point!(c"drop");
+        // Here, to see how long it takes.
+        drop(std::mem::replace(&mut self.table, Arc::clone(&NONE)));
     }
 }
 
@@ -105,17 +123,23 @@ fn made_up(number: u64) -> Option<Pid> {
 }
 
 #[rustler::nif]
-fn door_points() -> Vec<(String, u64, i64, u64)> {
+fn door_points() -> Vec<(String, u64, Vec<i64>)> {
     let points = POINTS.lock();
     let name = |name: &CStr| name.to_string_lossy().into_owned();
     let all = points.iter();
-    all.map(|(key, point)| (name(key), point.passes, point.longest, point.long))
-        .collect()
+    all.map(|(key, point)| {
+        let longest = point.longest.clone().into_sorted_vec();
+        let longest = longest.into_iter().map(|Reverse(stay)| stay);
+        (name(key), point.passes, longest.collect())
+    })
+    .collect()
 }
 
 #[rustler::nif]
-fn door_forget_points() {
+fn door_watch(watched: bool) {
     POINTS.lock().clear();
+    // Relaxed: as above.
+    WATCHED.store(watched, Ordering::Relaxed);
 }
 
 #[rustler::nif]
@@ -130,6 +154,7 @@ fn door_planted() -> bool {
 
 #[rustler::nif]
 fn door_collect() {
+    point!(c"collect");
     collect();
 }
 

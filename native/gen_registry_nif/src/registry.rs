@@ -107,6 +107,7 @@ impl Registry {
         if !self.table.is_closed() || !self.table.is_drained() {
             return;
         }
+        point!(c"let go");
         let own = |last: &mut ResourceArc<Self>| Arc::ptr_eq(&last.table, &self.table);
         let last = self.slot.last.lock().take_if(own);
         // Dropped here, without the lock: it may be the last reference, and run a destructor.

@@ -1,0 +1,137 @@
+# The longest stay in the NIF at very many entries, in the thread's CPU time, by the points in the
+# code that `Native.door_points/0` tells of; and a heartbeat beside it all, on one scheduler.
+#
+# The system's interrupts, of up to two milliseconds each, are in a thread's time. They strike at
+# random, while what is slow by itself is so each time: a table of that size has a thousand parts
+# that grow and shrink. So of each million stays at a point the two longest do not count, unless
+# they are longer than interrupts are; of the few stays at points that are rare, all do.
+#
+#   ENTRIES=1000000 check/run stalls +S 1:1 +SDcpu 1:1
+#
+# What has to be done for ten million entries is done in calls from Elixir, one for each, as the
+# library does it: the entries' processes are only made up.
+
+defmodule Stalls do
+  alias GenRegistry.{Native, Table}
+
+  @compile {:no_warn_undefined, Native}
+
+  @bar 1_000_000
+  @late 10_000_000
+  @interrupts 10_000_000
+
+  def run do
+    1 = System.schedulers_online()
+    entries = Check.setting("ENTRIES", 10_000_000)
+    heart = :erlang.spawn_opt(fn -> beat(Native.door_cpu_time(), 0) end, priority: :max)
+
+    longest =
+      for {shape, id} <- shapes(), reduce: 0 do
+        longest ->
+          Native.door_watch(true)
+          steps(shape, id, entries)
+          max(longest, report(shape))
+      end
+
+    send(heart, {:longest, self()})
+    gap = receive do: ({:gap, gap} -> gap)
+
+    Check.figure(
+      "longest stay: #{milliseconds(longest)}; longest time between heartbeats: " <>
+        "#{milliseconds(gap)}, at #{entries} entries"
+    )
+
+    Check.finish(
+      for {what, took, bar} <- [{"a stay", longest, @bar}, {"a heartbeat", gap, @late}],
+          took > bar,
+          do: "#{what} took #{milliseconds(took)}"
+    )
+  end
+
+  defp shapes do
+    [
+      {"integer", & &1},
+      {"UUID", &uuid/1}
+    ]
+  end
+
+  # 36 bytes that look like a UUID's.
+  defp uuid(n) do
+    <<a::binary-8, b::binary-4, c::binary-4, d::binary-4, e::binary-12>> =
+      Base.encode16(:erlang.md5(<<n::64>>), case: :lower)
+
+    <<a::binary, ?-, b::binary, ?-, c::binary, ?-, d::binary, ?-, e::binary>>
+  end
+
+  # In a process of its own, so that its end ends the registry.
+  defp steps(shape, id, entries) do
+    {owner, monitor} =
+      spawn_monitor(fn ->
+        name = Module.concat(__MODULE__, shape)
+        registry = Table.open(name)
+        each(entries, &(true = Native.door_insert(registry, id.(&1), &1)))
+        memory = :erlang.memory(:system)
+        IO.puts("#{shape}: #{entries} entries; #{div(memory, entries)} bytes of the VM for each")
+        each(div(entries, 10), &({:ok, _} = Table.lookup(name, id.(&1 * 7))))
+        each(1_000, fn _ -> {_, _} = Table.sample(name) end)
+        each(1_000, fn _ -> ^entries = Table.count(name) end)
+        ^entries = Table.reduce_chunks(name, 0, &(length(&1) + &2))
+        # Some come and go while it is full.
+        each(div(entries, 10), &come_and_go(registry, id, entries, &1))
+        # Half go one by one, the others after their registry.
+        each(div(entries, 2), &Native.door_down(registry, &1))
+        Table.close(registry)
+        next = Table.open(name)
+        each(entries, &Native.door_down(registry, &1))
+        Table.close(next)
+      end)
+
+    receive do: ({:DOWN, ^monitor, _, ^owner, :normal} -> :ok)
+    each(100_000, fn _ -> Native.door_collect() end)
+  end
+
+  defp come_and_go(registry, id, entries, n) do
+    Native.door_down(registry, n)
+    true = Native.door_insert(registry, id.(entries + n), n)
+  end
+
+  defp each(0, _fun), do: :ok
+
+  defp each(n, fun) do
+    fun.(n)
+    # What is looked at takes some microseconds more, which the VM does not know of.
+    :erlang.bump_reductions(5)
+    each(n - 1, fun)
+  end
+
+  defp report(shape) do
+    for {point, passes, longest} <- Native.door_points(), reduce: 0 do
+      all ->
+        {by_chance, [counts | _]} = Enum.split(longest, 2 * div(passes, 1_000_000))
+        by_chance = Enum.max(by_chance, fn -> 0 end)
+
+        IO.puts(
+          "#{shape}: #{point}: #{milliseconds(counts)} of #{passes}, by chance " <>
+            milliseconds(by_chance)
+        )
+
+        Enum.max([all, counts | if(by_chance > @interrupts, do: [by_chance], else: [])])
+    end
+  end
+
+  defp milliseconds(nanoseconds), do: "#{Float.round(nanoseconds / 1.0e6, 3)} ms"
+
+  # The scheduler's thread may have had no processor for a while, but that is no fault of what runs on
+  # it: so its time is what counts.
+  defp beat(last, longest) do
+    receive do
+      {:longest, from} -> send(from, {:gap, longest})
+    after
+      1 ->
+        now = Native.door_cpu_time()
+        beat(now, max(longest, now - last))
+    end
+  end
+end
+
+Stalls.run()
