@@ -2,6 +2,7 @@
 
 use crate::id::{Id, Opaque, Pid, Stored};
 use crate::segment::{Segment, Slot, is_boxed, shape};
+use crate::sync::Counted;
 
 /// Words of an id that fit into a middle slot; also where a pointer to a boxed id lies.
 pub(crate) const MIDDLE: usize = 2;
@@ -23,9 +24,16 @@ impl<O: Opaque> Boxed<O> {
         }
     }
 
+    fn stored(&self, shape: u8) -> Stored<'_, O> {
+        match self {
+            Self::Words(words) => Stored::Words { shape, words },
+            Self::Opaque(opaque) => Stored::Opaque(opaque),
+        }
+    }
+
     /// The id in a box if it fits into no slot.
-    pub(crate) fn keep(id: &Id<'_, O::Probe<'_>>) -> Option<Box<Self>> {
-        Some(Box::new(match id {
+    pub(crate) fn keep(id: &Id<'_, O::Probe<'_>>) -> Option<Counted<Self>> {
+        Some(Counted::new(match id {
             Id::Opaque { probe, .. } => Self::Opaque(O::keep(*probe)),
             Id::Words { words, .. } if words.len() > WIDE => Self::Words((*words).into()),
             Id::Word(_) | Id::Words { .. } => return None,
@@ -41,9 +49,10 @@ impl<O: Opaque> Boxed<O> {
     #[inline]
     pub(crate) unsafe fn of<'g, const STRIDE: usize>(slot: Slot<'_, STRIDE>) -> &'g Self {
         let pointer = slot.words().next().unwrap_or(0) as *const Self;
-        // SAFETY: the tag is stored after the pointer, which came from a box of `keep`. It is freed
-        // only through the epoch (see `shard::retire`), so not while the guard lives, and only once
-        // the id's process is out of the table, so not under the lock that found it there.
+        // SAFETY: the tag is stored after the pointer, which came from what `keep` made. The slot's
+        // count of it is given up only through the epoch (see `shard::retire`), so not while the guard
+        // lives, and only once the id's process is out of the table, so not under the lock that found
+        // it there.
         unsafe { &*pointer }
     }
 }
@@ -51,11 +60,11 @@ impl<O: Opaque> Boxed<O> {
 /// The boxed ids of a segment, each with its process.
 pub(crate) fn boxes<const STRIDE: usize, O: Opaque>(
     segment: Segment<'_, STRIDE>,
-) -> impl Iterator<Item = (*mut Boxed<O>, Option<Pid>)> {
+) -> impl Iterator<Item = (*const Boxed<O>, Option<Pid>)> {
     let any = if STRIDE == MIDDLE + 2 { usize::MAX } else { 0 };
     let slots = segment.all().take(any);
     slots.filter(|slot| is_boxed(slot.tag())).map(|slot| {
-        let pointer = slot.words().next().unwrap_or(0) as *mut Boxed<O>;
+        let pointer = slot.words().next().unwrap_or(0) as *const Boxed<O>;
         (pointer, slot.pid())
     })
 }
@@ -66,20 +75,79 @@ pub(crate) fn with_stored<const STRIDE: usize, O: Opaque, R>(
     f: impl FnOnce(Stored<'_, O>) -> R,
 ) -> R {
     let tag = slot.tag();
-    let mut words = [0; WIDE];
-    let mut width = 0;
-    for (to, from) in words.iter_mut().zip(slot.words()) {
-        *to = from;
-        width += 1;
-    }
-    let shape = shape(tag);
-    match words.get(..width) {
-        Some([]) | None => f(Stored::Word(tag)),
-        Some(words) if !is_boxed(tag) => f(Stored::Words { shape, words }),
+    if is_boxed(tag) && STRIDE > 2 {
         // SAFETY: the caller holds a guard, and the tag says that the id is boxed.
-        Some(_) => match unsafe { Boxed::<O>::of(slot) } {
-            Boxed::Words(words) => f(Stored::Words { shape, words }),
-            Boxed::Opaque(opaque) => f(Stored::Opaque(opaque)),
-        },
+        return f(unsafe { Boxed::<O>::of(slot) }.stored(shape(tag)));
+    }
+    InPlace::of(tag, slot).with(f)
+}
+
+/// An id out of a slot, which it outlives.
+pub(crate) enum Kept<O> {
+    InPlace(InPlace),
+    Boxed(u8, Counted<Boxed<O>>),
+}
+
+impl<O: Opaque> Kept<O> {
+    /// The id in a slot that has one, loaded under a guard or under the shard's lock.
+    pub(crate) fn of<const STRIDE: usize>(slot: Slot<'_, STRIDE>) -> Self {
+        let tag = slot.tag();
+        if !is_boxed(tag) || STRIDE == 2 {
+            return Self::InPlace(InPlace::of(tag, slot));
+        }
+        // SAFETY: the caller holds a guard or the lock, and the tag says that the id is boxed. The
+        // slot has a count of it, see `Boxed::of`, so there may be one more.
+        let boxed = unsafe {
+            let pointer = std::ptr::from_ref(Boxed::<O>::of(slot));
+            Counted::increment_strong_count(pointer);
+            Counted::from_raw(pointer)
+        };
+        Self::Boxed(shape(tag), boxed)
+    }
+
+    pub(crate) fn with<R>(&self, f: impl FnOnce(Stored<'_, O>) -> R) -> R {
+        match self {
+            Self::InPlace(in_place) => in_place.with(f),
+            Self::Boxed(shape, boxed) => f(boxed.stored(*shape)),
+        }
+    }
+}
+
+// Not derived, which would ask it of `O` too.
+impl<O> Clone for Kept<O> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::InPlace(in_place) => Self::InPlace(*in_place),
+            Self::Boxed(shape, boxed) => Self::Boxed(*shape, Counted::clone(boxed)),
+        }
+    }
+}
+
+/// The tag and the words of a slot that has all of its id.
+#[derive(Clone, Copy)]
+pub(crate) struct InPlace {
+    tag: u64,
+    words: [u64; WIDE],
+    width: u8,
+}
+
+impl InPlace {
+    #[inline]
+    fn of<const STRIDE: usize>(tag: u64, slot: Slot<'_, STRIDE>) -> Self {
+        let mut words = [0; WIDE];
+        for (to, from) in words.iter_mut().zip(slot.words()) {
+            *to = from;
+        }
+        let width = (STRIDE - 2) as u8;
+        Self { tag, words, width }
+    }
+
+    #[inline]
+    fn with<O: Opaque, R>(&self, f: impl FnOnce(Stored<'_, O>) -> R) -> R {
+        let shape = shape(self.tag);
+        match &self.words[..usize::from(self.width)] {
+            [] => f(Stored::Word(self.tag)),
+            words => f(Stored::Words { shape, words }),
+        }
     }
 }

@@ -26,6 +26,7 @@ mod id;
 #[cfg(all(test, registry_table_loom))]
 mod models;
 mod names;
+mod past;
 mod pids;
 mod published;
 mod segment;

@@ -5,11 +5,11 @@
 //! that is full is split in two by the next bit, up to a part of the shard each, so that no segment
 //! of a large table takes long to copy.
 
-use crate::boxed::{Boxed, boxes};
+use crate::boxed::{Boxed, Kept, boxes};
 use crate::epoch::{self, Pinned};
 use crate::id::{Opaque, Pid, Seed};
 use crate::segment::{Cell, Segment, Slot};
-use crate::sync::{AtomicU32, Mutex, planted, sized};
+use crate::sync::{AtomicU32, Counted, Mutex, planted, sized};
 
 /// How many of a hash's top bits choose the shard.
 pub(crate) const SHARD_BITS: u32 = sized(6, 1) as u32;
@@ -146,14 +146,20 @@ impl<const STRIDE: usize, const PARTS: usize> Parts<STRIDE, PARTS> {
         self.get(hash, pinned)
     }
 
-    /// Takes the pid out of the slot that has it. Under the shard's lock. Answers whether one had
-    /// it.
+    /// The id of this hash whose process this is.
+    pub(crate) fn id_of<O: Opaque>(&self, hash: u64, pid: Pid, pinned: &Pinned) -> Option<Kept<O>> {
+        Some(Kept::of(self.get(hash, pinned)?.find_pid(hash, pid)?))
+    }
+
+    /// Takes the pid out of the slot that has it, once `keep` has been run with its id. Under the
+    /// shard's lock. Answers whether one had it.
     pub(crate) fn hide<O: Opaque>(
         &self,
         hash: u64,
         pid: Pid,
         seed: &Seed,
         pinned: &Pinned,
+        keep: impl FnOnce(Kept<O>),
     ) -> bool {
         let Some(segment) = self.get(hash, pinned) else {
             return false;
@@ -161,6 +167,7 @@ impl<const STRIDE: usize, const PARTS: usize> Parts<STRIDE, PARTS> {
         let Some(slot) = segment.find_pid(hash, pid) else {
             return false;
         };
+        keep(Kept::of(slot));
         segment.set_pid(slot, None);
         if segment.live() == 0 {
             self.replace::<O>(hash, segment, None);
@@ -211,7 +218,7 @@ impl<const STRIDE: usize, const PARTS: usize> Parts<STRIDE, PARTS> {
         for segment in self.segments(&epoch::pin()) {
             for (boxed, _) in boxes::<_, O>(segment) {
                 // SAFETY: `Boxed::keep` made it, and it is in no other segment: see `retire`.
-                drop(unsafe { Box::from_raw(boxed) });
+                drop(unsafe { Counted::from_raw(boxed) });
             }
             // SAFETY: `&mut self` says that nobody else comes to it, and nobody comes here again.
             unsafe { segment.free() };
@@ -227,8 +234,8 @@ fn retire<const STRIDE: usize, O: Opaque>(old: Segment<'_, STRIDE>) {
         boxes::<_, O>(old).filter(|(_, pid)| planted!("live id freed", true, pid.is_none()))
     {
         let loose = Loose(boxed);
-        // SAFETY: the ids that had no process were not copied, so they are only here, and a segment
-        // is retired only once. It is run when nobody reads them any more.
+        // SAFETY: the ids that had no process were not copied, so these counts of them are only here,
+        // and a segment is retired only once. It is run when nobody reads them from it any more.
         epoch::retire(size_of::<Boxed<O>>(), move || unsafe { loose.free() });
     }
     let old = old.loose();
@@ -237,18 +244,19 @@ fn retire<const STRIDE: usize, O: Opaque>(old: Segment<'_, STRIDE>) {
     epoch::retire(old.bytes(), move || unsafe { old.free() });
 }
 
-/// A boxed id that no segment has any more.
-struct Loose<O>(*mut Boxed<O>);
+/// A boxed id that no segment has any more, with the count that one had.
+struct Loose<O>(*const Boxed<O>);
 
-// SAFETY: an `Opaque` may be dropped by any thread.
+// SAFETY: an `Opaque` may be dropped by any thread, and used by several.
 unsafe impl<O: Opaque> Send for Loose<O> {}
 
 impl<O> Loose<O> {
     /// # Safety
     ///
-    /// `Boxed::keep` made it, nobody reads it, and it is not freed again.
+    /// `Boxed::keep` made it, nobody reads it without a count of their own, and this one is not given
+    /// up again.
     unsafe fn free(self) {
         // SAFETY: by the contract above.
-        drop(unsafe { Box::from_raw(self.0) });
+        drop(unsafe { Counted::from_raw(self.0) });
     }
 }

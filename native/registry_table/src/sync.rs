@@ -8,6 +8,10 @@ pub(crate) use usual::*;
 #[cfg(registry_table_loom)]
 pub(crate) use modelled::*;
 
+/// For what has an owner more than its slot. Loom's would make its models longer, and std's has been
+/// modelled elsewhere.
+pub(crate) use std::sync::Arc as Counted;
+
 /// The first number; the second where loom has to play through everything.
 pub(crate) const fn sized(usual: usize, modelled: usize) -> usize {
     if cfg!(registry_table_loom) {

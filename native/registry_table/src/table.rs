@@ -1,16 +1,18 @@
 //! The workers of one registry: by id for everyone, by pid for those who clean up.
 
-use std::marker::PhantomData;
-
 use crate::boxed::{Boxed, MIDDLE, WIDE, with_stored};
 use crate::epoch::{Pinned, collect_if_due, pin};
 use crate::id::{Id, Opaque, Pid, Seed, Stored};
+use crate::past::{Leaving, Past};
 use crate::pids::Pids;
 use crate::segment::{Slot, tag};
 use crate::shard::{Apart, Parts, SHARD_BITS, Shard};
-use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Ordering, planted};
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Counted, Ordering, planted, sized};
 
 const SHARDS: usize = 1 << SHARD_BITS;
+
+/// How many ids are fetched before the first of them is looked at.
+const TOGETHER: usize = sized(32, 1);
 
 /// The workers of one registry.
 pub struct Table<O: Opaque> {
@@ -18,12 +20,12 @@ pub struct Table<O: Opaque> {
     shards: Box<[Shard; SHARDS]>,
     /// What is known of each process, whether lookups see it or not.
     pids: Pids<Record>,
+    past: Past<O>,
     seed: Seed,
     count: Apart<AtomicUsize>,
     processes: Apart<AtomicUsize>,
     closed: AtomicBool,
     random: Apart<AtomicU64>,
-    opaque: PhantomData<O>,
 }
 
 /// A process that belongs to the registry.
@@ -155,12 +157,12 @@ impl<O: Opaque> Table<O> {
                 .try_into()
                 .unwrap_or_else(|_| unreachable!("so many were made")),
             pids: Pids::new(),
+            past: Past::new(),
             count: Apart(AtomicUsize::new(0)),
             processes: Apart(AtomicUsize::new(0)),
             closed: AtomicBool::new(false),
             random: Apart(AtomicU64::new(seed.hash_word(1))),
             seed,
-            opaque: PhantomData,
         }
     }
 
@@ -171,6 +173,64 @@ impl<O: Opaque> Table<O> {
         by_class!(self.shard(hash), hash, id, |parts, _place, tag, same| {
             parts.get(hash, pinned)?.find(hash, tag, same)?.pid()
         })
+    }
+
+    /// The processes of these ids, in their order: as [`Table::get`] of each, but while one is waited
+    /// for, the others are fetched too. There is a pid, or `None`, to write for each id.
+    pub fn get_many(
+        &self,
+        ids: &[Id<'_, O::Probe<'_>>],
+        pids: &mut [Option<Pid>],
+        pinned: &Pinned,
+    ) {
+        let mut hashes = [0; TOGETHER];
+        for (ids, pids) in ids.chunks(TOGETHER).zip(pids.chunks_mut(TOGETHER)) {
+            for (id, hash) in ids.iter().zip(&mut hashes) {
+                *hash = self.seed.hash(id);
+                by_class!(
+                    self.shard(*hash),
+                    *hash,
+                    id,
+                    |parts, _place, _tag, _same| {
+                        if let Some(segment) = parts.get(*hash, pinned) {
+                            segment.prefetch(*hash);
+                        }
+                    }
+                );
+            }
+            for ((id, &hash), pid) in ids.iter().zip(&hashes).zip(pids) {
+                *pid = by_class!(self.shard(hash), hash, id, |parts, _place, tag, same| {
+                    let segment = parts.get(hash, pinned);
+                    let slot = segment.and_then(|segment| segment.find(hash, tag, same));
+                    slot.and_then(Slot::pid)
+                });
+            }
+        }
+    }
+
+    /// Takes the id of a process: of one that has it, or had it until it was retired and is not
+    /// removed yet.
+    pub fn id_of<R>(&self, pid: Pid, take: impl FnOnce(Stored<'_, O>) -> R) -> Option<R> {
+        let pinned = &pin();
+        let record = self.pids.get(pid)?;
+        let hash = u64::from(record.hash) << 32;
+        let shard = self.shard(hash);
+        let id = match record.place {
+            Place::Narrow => shard.narrow.id_of(hash, pid, pinned),
+            Place::Middle => shard.middle.id_of(hash, pid, pinned),
+            Place::Wide => shard.wide.id_of(hash, pid, pinned),
+            Place::Hidden => None,
+        };
+        // It may have been retired since its record was read.
+        Some(id.or_else(|| self.past.retired(pid))?.with(take))
+    }
+
+    /// Takes the id that a process had when it was removed, if that is one of the last removals: of
+    /// those there are some thousand, see `past.rs`.
+    ///
+    /// After some time, a process that was made later may have the same pid.
+    pub fn last_id_of<R>(&self, pid: Pid, take: impl FnOnce(Stored<'_, O>) -> R) -> Option<R> {
+        Some(self.past.removed(pid)?.with(take))
     }
 
     /// Enters `worker` for an id that has none.
@@ -203,7 +263,7 @@ impl<O: Opaque> Table<O> {
                     let segment = roomy
                         .or_else(|| parts.make_room::<O>(hash, old, &self.seed, pinned))
                         .unwrap_or_else(|| unreachable!("just made"));
-                    let pointer = boxed.map(|boxed| [Box::into_raw(boxed) as u64]);
+                    let pointer = boxed.map(|boxed| [Counted::into_raw(boxed) as u64]);
                     let words = match (&pointer, id) {
                         (Some(pointer), _) => &pointer[..],
                         (None, Id::Words { words, .. }) => words,
@@ -225,9 +285,7 @@ impl<O: Opaque> Table<O> {
     ///
     /// Answers whether it was known.
     pub fn remove(&self, pid: Pid) -> bool {
-        let removed = self.hide(pid, None, || {
-            self.pids.remove(pid);
-        });
+        let removed = self.hide(pid, None, Leaving::Removed);
         if removed.is_some() {
             // Release, with the Acquire in `is_drained`: whoever sees the last one gone sees all
             // of it.
@@ -240,9 +298,7 @@ impl<O: Opaque> Table<O> {
     pub fn retire(&self, id: &Id<'_, O::Probe<'_>>) -> Option<Worker> {
         let hash = self.seed.hash(id);
         let pid = self.get(id, &pin())?;
-        let record = self.hide(pid, Some(upper_half(hash)), || {
-            self.pids.change(pid, |record| record.place = Place::Hidden);
-        })?;
+        let record = self.hide(pid, Some(upper_half(hash)), Leaving::Retired)?;
         let parent = record.parent;
         (record.place != Place::Hidden).then_some(Worker { pid, parent })
     }
@@ -375,10 +431,10 @@ impl<O: Opaque> Table<O> {
         new.then_some(()).ok_or(Conflict::PidTaken)
     }
 
-    /// Takes a process's entry, if it has one, out of sight, and runs `note` before anyone else
-    /// comes to it. Answers what was known of the process; nothing happens if nothing was, or if
-    /// its id has another hash than the one wanted.
-    fn hide(&self, pid: Pid, wanted: Option<u32>, note: impl FnOnce()) -> Option<Record> {
+    /// Takes a process's entry, if it has one, out of sight, and notes how it leaves. Answers what was
+    /// known of the process; nothing happens if nothing was, or if its id has another hash than the one
+    /// wanted.
+    fn hide(&self, pid: Pid, wanted: Option<u32>, leaving: Leaving) -> Option<Record> {
         let pinned = &pin();
         let look = || self.pids.get(pid);
         loop {
@@ -393,18 +449,29 @@ impl<O: Opaque> Table<O> {
             if planted!("removal not checked", false, look() != Some(record)) {
                 continue;
             }
+            let seed = &self.seed;
+            let mut forgotten = Vec::new();
+            // While it still has the id: whoever looks for that finds it here or there.
+            let keep = |id| forgotten = self.past.keep(pid, id, leaving);
             let hidden = match record.place {
-                Place::Narrow => shard.narrow.hide::<O>(hash, pid, &self.seed, pinned),
-                Place::Middle => shard.middle.hide::<O>(hash, pid, &self.seed, pinned),
-                Place::Wide => shard.wide.hide::<O>(hash, pid, &self.seed, pinned),
-                Place::Hidden => false,
+                Place::Narrow => shard.narrow.hide(hash, pid, seed, pinned, keep),
+                Place::Middle => shard.middle.hide(hash, pid, seed, pinned, keep),
+                Place::Wide => shard.wide.hide(hash, pid, seed, pinned, keep),
+                Place::Hidden => {
+                    forgotten = self.past.leave(pid, leaving);
+                    false
+                }
             };
             if hidden {
                 shard.live.0.fetch_sub(1, Ordering::Relaxed);
                 self.count.0.fetch_sub(1, Ordering::Relaxed);
             }
-            note();
+            match leaving {
+                Leaving::Removed => self.pids.remove(pid),
+                Leaving::Retired => self.pids.change(pid, |record| record.place = Place::Hidden),
+            }
             drop(writer);
+            drop(forgotten);
             // As in `insert`.
             collect_if_due();
             return Some(record);

@@ -217,6 +217,26 @@ fn a_retirement_beside_a_removal_ends_with_it_gone() {
 }
 
 #[test]
+fn a_process_that_ends_has_its_id_throughout() {
+    let rounds = 20_000 * stress();
+    let tested = full(rounds);
+    let end = |n| {
+        assert!(n % 2 > 0 || tested.retire(&id(n)).is_some());
+        assert!(tested.remove(pid(n)));
+    };
+    // As those ask who cannot know whether it has ended.
+    let ask = |n| {
+        let ask = || tested.id_of(pid(n)).or_else(|| tested.last_id_of(pid(n)));
+        [(); 4].map(|()| ask())
+    };
+    for (n, (_, answers)) in (0..).zip(race(rounds, end, ask)) {
+        assert_eq!(answers, [(); 4].map(|()| Some(id(n))));
+    }
+    assert_empty(&tested);
+    tested.drop_without_leak();
+}
+
+#[test]
 fn a_removal_right_after_the_insertion_finds_all_of_it() {
     let rounds = 5_000 * stress();
     let tested = Tested::new();

@@ -153,6 +153,24 @@ impl Tested {
         self.table.retire(&id.borrow(&self.canary))
     }
 
+    /// The processes of these ids, looked up together.
+    pub fn get_many(&self, ids: &[TestId]) -> Vec<Option<Pid>> {
+        let guard = registry_table::pin();
+        let borrowed: Vec<_> = ids.iter().map(|id| id.borrow(&self.canary)).collect();
+        // What is there already must not show through.
+        let mut pids = vec![Some(pid(u64::MAX - 1)); ids.len()];
+        self.table.get_many(&borrowed, &mut pids, &guard);
+        pids
+    }
+
+    pub fn id_of(&self, pid: Pid) -> Option<TestId> {
+        self.table.id_of(pid, |id| id.into())
+    }
+
+    pub fn last_id_of(&self, pid: Pid) -> Option<TestId> {
+        self.table.last_id_of(pid, |id| id.into())
+    }
+
     /// What one step of a scan meets, and where to go on.
     pub fn step(&self, cursor: Cursor, limit: usize) -> (Vec<(TestId, Pid)>, Option<Cursor>) {
         let mut met = Vec::new();
