@@ -188,6 +188,66 @@ defmodule GenRegistry do
   def lookup(registry, id), do: Table.lookup(registry, id)
 
   @doc """
+  The processes of many ids.
+
+  It reads in the calling process. Answers a list of `{id, pid}`, in the order of `ids`, of those
+  that have a process; an id that is there twice is answered twice. It takes a fraction of the time
+  of as many `lookup/2`, and the processes are those that these would answer. Each is looked up for
+  itself: others may start and end meanwhile.
+
+  Raises `ArgumentError` if `ids` is no list.
+
+      iex> for id <- [:a, :b, :c], do: GenRegistry.lookup_or_start(ExampleWorker, id)
+      iex> found = GenRegistry.lookup_many(ExampleWorker, [:c, :nobody, :a])
+      iex> for {_id, pid} <- found, do: GenServer.cast(pid, :hello)
+      iex> for {id, _pid} <- found, do: id
+      [:c, :a]
+  """
+  @impl true
+  @spec lookup_many(name, [Types.id()]) :: [{Types.id(), pid}]
+  def lookup_many(registry, ids) do
+    validate!(ids, &proper_list?/1, "ids", "a list")
+    Table.lookup_many(registry, ids)
+  end
+
+  @doc """
+  The id of a process: for a worker, who it is; for others, whose `:DOWN` has come.
+
+  It reads in the calling process, in the same time however many there are. Answers `{:ok, id}`, or
+  `{:error, :not_found}` for a process that is none of the registry's workers. Raises
+  `ArgumentError` if `pid` is no pid.
+
+  A worker is found from when its `start_link` has returned: not in its init, where it has no id
+  yet. It keeps its id for as long as it lives: one that is being stopped, which `lookup/2` does not
+  find any more, finds itself by `self()` in its `terminate/2`. (But not when the whole registry
+  ends: then this raises, as all reads do.)
+
+  One that has ended is answered for a while, so that a `:DOWN` can be understood. Of small ids, up
+  to 48 bytes, the last 256 that ended are always known, and about 16,000 as a rule; of larger ones
+  it is fewer. They are forgotten when the registry ends. If you must know each, however many end
+  at once, set the monitors yourself and keep the ids beside them, in a map from monitor to id. And
+  that an id is answered does not say that its worker lives: `lookup/2` of that id does.
+
+      iex> {:ok, pid} = GenRegistry.lookup_or_start(ExampleWorker, {:user, 7})
+      iex> GenRegistry.lookup_id(ExampleWorker, pid)
+      {:ok, {:user, 7}}
+      iex> GenRegistry.lookup_id(ExampleWorker, self())
+      {:error, :not_found}
+      iex> monitor = Process.monitor(pid)
+      iex> Process.exit(pid, :kill)
+      iex> receive do
+      ...>   {:DOWN, ^monitor, :process, pid, :killed} -> GenRegistry.lookup_id(ExampleWorker, pid)
+      ...> end
+      {:ok, {:user, 7}}
+  """
+  @impl true
+  @spec lookup_id(name, pid) :: {:ok, Types.id()} | {:error, :not_found}
+  def lookup_id(registry, pid) do
+    validate!(pid, &is_pid/1, "process", "a pid")
+    Table.lookup_id(registry, pid)
+  end
+
+  @doc """
   The process of `id`, started if there is none.
 
   `args` are the arguments of the worker module's `start_link`, as a list. `timeout` is how many
@@ -325,6 +385,36 @@ defmodule GenRegistry do
   def reduce(registry, acc, fun) do
     validate!(fun, &is_function(&1, 2), "reducer", "a function of two arguments")
     Table.reduce_chunks(registry, acc, &List.foldl(&1, &2, fun))
+  end
+
+  @doc """
+  All `{id, pid}` as a stream, for `Enum` and `Stream`.
+
+  It meets what `reduce/3` meets, and reads as it does, in the process that goes through the stream:
+  some hundred entries at a time, and only as many as are asked for. Who halts early, or waits in
+  between, holds up nobody. Each time that the stream is gone through, it begins anew.
+
+  The registry is asked when the stream is gone through, not before. If it is not running by then, or
+  ends on the way, that raises `ArgumentError`.
+
+      iex> for id <- 1..1_000, do: GenRegistry.lookup_or_start(ExampleWorker, id)
+      iex> stream = GenRegistry.stream(ExampleWorker)
+      iex> stream |> Stream.filter(fn {id, _pid} -> rem(id, 2) == 0 end) |> Enum.count()
+      500
+      iex> stream |> Enum.take(3) |> length()
+      3
+  """
+  @impl true
+  @spec stream(name) :: Enumerable.t()
+  def stream(registry) do
+    Stream.resource(
+      fn -> 0 end,
+      fn
+        :done -> {:halt, :done}
+        cursor -> Table.scan(registry, cursor)
+      end,
+      fn _cursor -> :ok end
+    )
   end
 
   @doc """

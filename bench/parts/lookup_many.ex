@@ -5,13 +5,7 @@ defmodule Bench.Part.LookupMany do
   import Bench
   alias Bench.{EtsRegistry, Ids}
 
-  def run do
-    if function_exported?(GenRegistry, :lookup_many, 2) do
-      Enum.each([1_000, large()], &measure/1)
-    else
-      note("There is no `lookup_many` yet.")
-    end
-  end
+  def run, do: Enum.each([1_000, large()], &measure/1)
 
   defp measure(entries) do
     with_registries([GenRegistry, EtsRegistry], fn ->
@@ -24,7 +18,7 @@ defmodule Bench.Part.LookupMany do
       name = name(GenRegistry)
 
       ways = %{
-        GenRegistry => &apply(GenRegistry, :lookup_many, [name, &1]),
+        GenRegistry => &GenRegistry.lookup_many(name, &1),
         "GenRegistry, one by one" => fn ids -> for id <- ids, do: GenRegistry.lookup(name, id) end,
         EtsRegistry => fn ids -> for id <- ids, do: EtsRegistry.lookup(name(EtsRegistry), id) end
       }

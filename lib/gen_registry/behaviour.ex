@@ -10,7 +10,8 @@ defmodule GenRegistry.Behaviour do
         # ...
       end
 
-  `GenRegistry` says what each of them does.
+  `GenRegistry` says what each of them does. A double may leave out the optional ones, which came
+  later than the others.
   """
 
   alias GenRegistry.Types
@@ -18,6 +19,10 @@ defmodule GenRegistry.Behaviour do
   @callback count(GenRegistry.name()) :: non_neg_integer
 
   @callback lookup(GenRegistry.name(), Types.id()) :: {:ok, pid} | {:error, :not_found}
+
+  @callback lookup_id(GenRegistry.name(), pid) :: {:ok, Types.id()} | {:error, :not_found}
+
+  @callback lookup_many(GenRegistry.name(), [Types.id()]) :: [{Types.id(), pid}]
 
   @callback lookup_or_start(GenRegistry.server(), Types.id(), args :: list, timeout) ::
               {:ok, pid} | {:error, term}
@@ -32,5 +37,9 @@ defmodule GenRegistry.Behaviour do
 
   @callback stop(GenRegistry.server(), Types.id()) :: :ok | {:error, :not_found}
 
+  @callback stream(GenRegistry.name()) :: Enumerable.t()
+
   @callback to_list(GenRegistry.name()) :: [{Types.id(), pid}]
+
+  @optional_callbacks lookup_id: 2, lookup_many: 2, stream: 1
 end

@@ -24,6 +24,13 @@ defmodule GenRegistry.Native do
   @spec lookup_alive(atom, term) :: pid | :not_found | :not_running
   def lookup_alive(_name, _id), do: not_loaded()
 
+  # Those of the first ids that are there, and the other ids.
+  @spec lookup_many(atom, [term]) :: {[{term, pid}], [term]} | :not_running
+  def lookup_many(_name, _ids), do: not_loaded()
+
+  @spec lookup_id(atom, pid) :: {:ok, term} | :not_found | :not_running
+  def lookup_id(_name, _pid), do: not_loaded()
+
   @spec count(atom) :: non_neg_integer | :not_running
   def count(_name), do: not_loaded()
 

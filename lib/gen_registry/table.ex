@@ -26,6 +26,29 @@ defmodule GenRegistry.Table do
   defp found(:not_found, _name), do: {:error, :not_found}
   defp found(:not_running, name), do: not_running(name)
 
+  @doc "Those of these ids that have a process, with it, in their order."
+  @spec lookup_many(GenRegistry.name(), [term]) :: [{term, pid}]
+  def lookup_many(name, ids) do
+    case Native.lookup_many(name, ids) do
+      {entries, []} -> entries
+      {entries, rest} -> entries ++ lookup_many(name, rest)
+      :not_running -> not_running(name)
+    end
+  end
+
+  @doc """
+  The id of a process, also if that is being stopped, or is dead and among the last that the table
+  has forgotten.
+  """
+  @spec lookup_id(GenRegistry.name(), pid) :: {:ok, term} | {:error, :not_found}
+  def lookup_id(name, pid) do
+    case Native.lookup_id(name, pid) do
+      {:ok, _id} = found -> found
+      :not_found -> {:error, :not_found}
+      :not_running -> not_running(name)
+    end
+  end
+
   @doc "How many entries there are."
   @spec count(GenRegistry.name()) :: non_neg_integer
   def count(name) do
@@ -38,16 +61,21 @@ defmodule GenRegistry.Table do
     with :not_running <- Native.sample(name), do: not_running(name)
   end
 
+  @doc "Some hundred entries, and the cursor to go on from. The first is 0."
+  @spec scan(GenRegistry.name(), non_neg_integer) :: {[{term, pid}], non_neg_integer | :done}
+  def scan(name, cursor) do
+    with :not_running <- Native.scan(name, cursor), do: not_running(name)
+  end
+
   @doc "Folds over the entries, some hundreds at a time."
   @spec reduce_chunks(GenRegistry.name(), acc, ([{term, pid}], acc -> acc)) :: acc
         when acc: term
   def reduce_chunks(name, acc, fun), do: reduce_chunks(name, acc, fun, 0)
 
   defp reduce_chunks(name, acc, fun, cursor) do
-    case Native.scan(name, cursor) do
+    case scan(name, cursor) do
       {entries, :done} -> fun.(entries, acc)
       {entries, cursor} -> reduce_chunks(name, fun.(entries, acc), fun, cursor)
-      :not_running -> not_running(name)
     end
   end
 

@@ -12,9 +12,9 @@ use std::num::NonZeroU64;
 use once_cell::sync::{Lazy, OnceCell};
 use registry_table::{Id, Opaque};
 use rustler::sys::{
-    ErlNifMapIterator, ErlNifMapIteratorEntry, enif_get_tuple, enif_is_identical, enif_make_double,
-    enif_map_iterator_create, enif_map_iterator_destroy, enif_map_iterator_get_pair,
-    enif_map_iterator_next,
+    ErlNifMapIterator, ErlNifMapIteratorEntry, enif_get_list_cell, enif_get_tuple,
+    enif_is_identical, enif_make_double, enif_map_iterator_create, enif_map_iterator_destroy,
+    enif_map_iterator_get_pair, enif_map_iterator_next,
 };
 use rustler::{Binary, Env, Term, TermType};
 use smallvec::SmallVec;
@@ -377,7 +377,7 @@ impl Flattener<'_> {
         self.words.push(0);
         let mut count = 0;
         let mut rest = term;
-        while let Ok((head, tail)) = rest.list_get_cell() {
+        while let Some((head, tail)) = cell(rest) {
             self.nested(head, deeper)?;
             count += 1;
             rest = tail;
@@ -482,6 +482,23 @@ impl Drop for Pairs<'_> {
     fn drop(&mut self) {
         // SAFETY: `new` made it in this environment.
         unsafe { enif_map_iterator_destroy(self.env.as_c_arg(), &mut self.iterator) };
+    }
+}
+
+/// The head and the tail of a list, if it has any. The error that rustler's answers is the larger part
+/// of what that takes.
+#[inline]
+pub fn cell(list: Term<'_>) -> Option<(Term<'_>, Term<'_>)> {
+    let env = list.get_env();
+    let mut head = MaybeUninit::uninit();
+    let mut tail = MaybeUninit::uninit();
+    // SAFETY: both are written if the answer is not zero, and are of the list's environment.
+    unsafe {
+        let (head, tail) = (head.as_mut_ptr(), tail.as_mut_ptr());
+        if enif_get_list_cell(env.as_c_arg(), list.as_c_arg(), head, tail) == 0 {
+            return None;
+        }
+        Some((Term::new(env, *head), Term::new(env, *tail)))
     }
 }
 

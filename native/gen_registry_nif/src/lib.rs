@@ -15,6 +15,7 @@ mod copied;
 mod doors;
 mod flatten;
 mod hot;
+mod many;
 mod registry;
 mod unflatten;
 mod words;
@@ -106,6 +107,34 @@ fn lookup_alive<'a>(
     })
 }
 hot::nif!(c"lookup_alive", 2, lookup_alive);
+
+hot::nif!(c"lookup_many", 2, many::lookup_many);
+
+fn lookup_id<'a>(
+    env: Env<'a>,
+    [name, pid]: [Term<'a>; 2],
+    limit: usize,
+) -> Result<Term<'a>, Failed> {
+    let answer = |id: Stored<'_, Copied>| match size(&id) <= limit {
+        true => Ok((atoms::ok(), to_term(env, id)).encode(env)),
+        false => Err(Failed::TooLarge),
+    };
+    let pid = pid_from_term(pid);
+    let found = with_table(name, |table, _| {
+        let pid = pid?;
+        table.id_of(pid, answer).or_else(|| {
+            // One that is alive is another one than that of this pid's last id.
+            let dead = !is_alive(env, pid);
+            dead.then(|| table.last_id_of(pid, answer)).flatten()
+        })
+    });
+    match found {
+        Some(Some(id)) => id,
+        Some(None) => Ok(atoms::not_found().to_term(env)),
+        None => Ok(atoms::not_running().to_term(env)),
+    }
+}
+hot::nif!(c"lookup_id", 2, lookup_id);
 
 fn register<'a>(
     env: Env<'a>,
