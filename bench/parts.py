@@ -50,6 +50,13 @@ PARTS = [
         ],
     ),
     Part(
+        "against",
+        "Lookups, against an earlier commit",
+        ["kind", "entries", "shape"],
+        "`lookup` of this commit and of another one, as `script/bench --against` measures them: each "
+        "in a VM of its own, in turn, in several pairs of VMs.",
+    ),
+    Part(
         "hot_id",
         "One hot id",
         ["shape", "of"],

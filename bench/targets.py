@@ -155,6 +155,11 @@ TARGETS = [
         "lookup, miss, 1,000,000 entries", "miss", many, (3, ALL_BUT_UUID), (1.7, ["UUID"])
     ),
     Target(
+        "lookup, against an earlier commit",
+        [AtMost("against", 1.1, {}, " the other commit's", " times", "the other commit")],
+        ["kind", "entries", "shape"],
+    ),
+    Target(
         "hot id, read by 2 processes at once",
         [
             AtMost("hot_id", 1.15, {"of": "2 readers"}, " one process alone", " times", OWN,
