@@ -113,14 +113,24 @@ pub fn with_id<'a, R>(
         Some(id) => id,
         None => {
             words = Words::new();
-            compound(term, &mut words, limit.min(LARGEST)).map_err(|TooLarge| {
-                if limit < LARGEST {
-                    Failed::TooLarge
-                } else {
-                    Failed::NoId
-                }
-            })?
+            compound_of_any_size(term, &mut words, limit)?
         }
     };
     Ok(f(&id))
+}
+
+/// The id that a compound term is, if this scheduler may handle it and it is an id at all.
+#[inline(always)]
+pub fn compound_of_any_size<'w, 'a: 'w>(
+    term: Term<'a>,
+    words: &'w mut Words,
+    limit: usize,
+) -> Result<Id<'w, Term<'a>>, Failed> {
+    compound(term, words, limit.min(LARGEST)).map_err(|TooLarge| {
+        if limit < LARGEST {
+            Failed::TooLarge
+        } else {
+            Failed::NoId
+        }
+    })
 }

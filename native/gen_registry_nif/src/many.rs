@@ -8,7 +8,7 @@ use rustler::sys::{ErlNifEnv, ErlNifTerm, enif_make_list_from_array, enif_make_t
 use rustler::{Env, Term};
 
 use crate::flatten::{Words, cell, compound, immediate};
-use crate::hot::{Failed, NORMAL};
+use crate::hot::{Failed, NORMAL, compound_of_any_size};
 use crate::words::{pid_to_term, to_raw};
 use crate::{atoms, with_table};
 
@@ -50,9 +50,15 @@ pub fn lookup_many<'a>(
     if many == 0
         && let Some((term, after)) = cell(rest)
     {
-        probes[0] = compound(term, &mut large, limit)?;
-        terms[0] = term.as_c_arg();
-        many = 1;
+        match compound_of_any_size(term, &mut large, limit) {
+            Ok(id) => {
+                probes[0] = id;
+                terms[0] = term.as_c_arg();
+                many = 1;
+            }
+            Err(Failed::NoId) => {}
+            Err(failed) => return Err(failed),
+        }
         rest = after;
     }
 

@@ -85,7 +85,7 @@ mod tests {
     fn room_is_given_back_and_what_is_left_stays() {
         const MANY: u64 = 200_000;
         let pid = |n: u64| Pid::new(n).expect("not zero");
-        let stays = |n: u64| n % 100 == 0;
+        let stays = |n: u64| n.is_multiple_of(100);
         let pids = Pids::new();
         let room = || {
             let shards = pids.shards.iter();
