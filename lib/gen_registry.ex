@@ -50,7 +50,8 @@ defmodule GenRegistry do
   ## Ids
 
   An id is any term of up to 16 MB. Two ids are the same when they are `===`: `1` and `1.0` are two
-  ids.
+  ids. Those that contain references, funs, bitstrings, integers beyond 64 bits, or pids of other
+  nodes are kept as copies by the VM; all others in the form that takes the least room.
 
   ## When the registry is not running
 
@@ -88,6 +89,18 @@ defmodule GenRegistry do
           | GenServer.option()
 
   @type options :: [option]
+
+  @typedoc "See `info/1`."
+  @type info :: %{
+          worker_module: module,
+          count: non_neg_integer,
+          starting: non_neg_integer,
+          stopping: non_neg_integer,
+          queued: non_neg_integer,
+          starters: non_neg_integer,
+          memory: non_neg_integer,
+          options: keyword
+        }
 
   ## Starting a registry
 
@@ -427,6 +440,41 @@ defmodule GenRegistry do
   @impl true
   @spec to_list(name) :: [{Types.id(), pid}]
   def to_list(registry), do: Table.reduce_chunks(registry, [], &(&1 ++ &2))
+
+  ## The registry itself
+
+  @doc """
+  What a registry is about at the moment, for dashboards and for those who look into it:
+
+    * `:worker_module` - the module whose `start_link` starts the workers
+    * `:count` - as `count/1`
+    * `:starting` - how many workers are in their start
+    * `:stopping` - for how many ids a worker is being ended, which is not counted any more
+    * `:queued` - how many ids wait for their turn, because `:max_starting` others are in their start
+    * `:starters` - how many processes there are that start workers
+    * `:memory` - about how many bytes the table takes: ids, pids, and what is known of each process.
+      It is not in it what the workers themselves take, and ids that are kept as copies by the VM
+      (see "Ids" above) are in it without their contents.
+    * `:options` - what `start_link/2` was given, or its defaults: `:max_starting` and
+      `:worker_shutdown`
+
+  The registry's process answers it, in some tens of microseconds, however many workers there are
+  and whatever is in flight. Raises `ArgumentError` if `registry` can be none; if it is not running,
+  the caller exits as from `GenServer.call/3`.
+
+      iex> {:ok, _} = GenRegistry.lookup_or_start(ExampleWorker, :an_id)
+      iex> info = GenRegistry.info(ExampleWorker)
+      iex> {info.worker_module, info.count, info.starting, info.stopping, info.queued}
+      {ExampleWorker, 1, 0, 0, 0}
+      iex> info.options[:max_starting]
+      64
+  """
+  @impl true
+  @spec info(server) :: info
+  def info(registry) do
+    validate!(registry, &server?/1, "registry", "a name, a pid or {name, node}")
+    @gen_module.call(registry, :info, 5_000)
+  end
 
   ## Helpers
 

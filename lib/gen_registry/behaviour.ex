@@ -18,6 +18,8 @@ defmodule GenRegistry.Behaviour do
 
   @callback count(GenRegistry.name()) :: non_neg_integer
 
+  @callback info(GenRegistry.server()) :: GenRegistry.info()
+
   @callback lookup(GenRegistry.name(), Types.id()) :: {:ok, pid} | {:error, :not_found}
 
   @callback lookup_id(GenRegistry.name(), pid) :: {:ok, Types.id()} | {:error, :not_found}
@@ -41,5 +43,6 @@ defmodule GenRegistry.Behaviour do
 
   @callback to_list(GenRegistry.name()) :: [{Types.id(), pid}]
 
-  @optional_callbacks lookup_id: 2, lookup_many: 2, stream: 1
+  # What came after 1.3: doubles from before go on without.
+  @optional_callbacks info: 1, lookup_id: 2, lookup_many: 2, stream: 1
 end

@@ -53,7 +53,7 @@ defmodule GenRegistry.Native do
   @spec id?(term) :: boolean
   def id?(_term), do: not_loaded()
 
-  # Writes, by what `open` answered.
+  # By what `open` answered: writes, and what its owner asks.
 
   @spec open(atom) :: registry | :dead
   def open(_name), do: not_loaded()
@@ -73,6 +73,9 @@ defmodule GenRegistry.Native do
 
   @spec known(registry, pid) :: boolean
   def known(_registry, _pid), do: not_loaded()
+
+  @spec memory(registry) :: non_neg_integer
+  def memory(_registry), do: not_loaded()
 
   defp not_loaded, do: :erlang.nif_error(:nif_not_loaded)
 end

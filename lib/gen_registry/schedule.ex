@@ -91,6 +91,10 @@ defmodule GenRegistry.Schedule do
   @spec in_flight?(t, id) :: boolean
   def in_flight?(schedule, id), do: is_map_key(schedule.flights, id)
 
+  @doc "How many ids are in flight, and how many of these wait for a place. Takes no time to speak of."
+  @spec counts(t) :: {in_flight :: non_neg_integer, queued :: non_neg_integer}
+  def counts(schedule), do: {map_size(schedule.flights), schedule.valid}
+
   # Starters to the ids they are busy with.
   defp busy(schedule) do
     for {id, {{:starting, starter, _, _}, _}} when starter != :new <- schedule.flights,

@@ -17,6 +17,7 @@ defmodule GenRegistry.Server do
   defstruct [
     :name,
     :worker_module,
+    :max_starting,
     :worker_shutdown,
     :table,
     :schedule,
@@ -62,6 +63,7 @@ defmodule GenRegistry.Server do
      %__MODULE__{
        name: name,
        worker_module: worker_module,
+       max_starting: opts[:max_starting],
        worker_shutdown: opts[:worker_shutdown],
        table: Table.open(name),
        schedule: Schedule.new(opts[:max_starting], &__MODULE__.waiting?/1)
@@ -91,6 +93,8 @@ defmodule GenRegistry.Server do
       %{} -> request(state, id, {:stop, from})
     end
   end
+
+  def handle_call(:info, _from, state), do: {:reply, info(state), state}
 
   def handle_call(:which_children, from, state) do
     answer_apart(from, fn -> which_children(state) end)
@@ -325,7 +329,24 @@ defmodule GenRegistry.Server do
     }
   end
 
-  ## Questions that supervisors are asked
+  ## Questions
+
+  # What is counted here is kept as counts: an answer takes the same time whatever is in flight.
+  defp info(state) do
+    {in_flight, queued} = Schedule.counts(state.schedule)
+    stopping = map_size(state.ending) + map_size(state.clearing)
+
+    %{
+      worker_module: state.worker_module,
+      count: Table.count(state.name),
+      starting: in_flight - queued - stopping,
+      stopping: stopping,
+      queued: queued,
+      starters: map_size(state.sweepers),
+      memory: Table.memory(state.table),
+      options: [max_starting: state.max_starting, worker_shutdown: state.worker_shutdown]
+    }
+  end
 
   # A list of a million children takes a while to make.
   defp answer_apart(from, fun), do: Shutdown.apart(fn -> GenServer.reply(from, fun.()) end)

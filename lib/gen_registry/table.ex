@@ -135,6 +135,10 @@ defmodule GenRegistry.Table do
   @spec known?(t, pid) :: boolean
   def known?(table, pid), do: Native.known(table, pid)
 
+  @doc "About how many bytes it takes, see `GenRegistry.info/1`."
+  @spec memory(t) :: non_neg_integer
+  def memory(table), do: Native.memory(table)
+
   defp not_running(name) do
     raise ArgumentError,
           "unknown registry: #{inspect(name)}: no GenRegistry of this name is running on this node"

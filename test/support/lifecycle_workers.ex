@@ -154,9 +154,7 @@ defmodule Lifecycle do
   end
 
   @doc "An init that waits, then answers `result`."
-  def held(where, result \\ {:ok, nil}) do
-    test = self()
-
+  def held(where, result \\ {:ok, nil}, test \\ self()) do
     fn ->
       wait(test, where)
       result

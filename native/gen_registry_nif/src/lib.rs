@@ -276,6 +276,11 @@ fn known(registry: ResourceArc<Registry>, pid: LocalPid) -> bool {
 }
 
 #[rustler::nif]
+fn memory(registry: ResourceArc<Registry>) -> usize {
+    registry.memory()
+}
+
+#[rustler::nif]
 fn alive(env: Env<'_>, pid: LocalPid) -> bool {
     env.is_process_alive(pid)
 }

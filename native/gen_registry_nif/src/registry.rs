@@ -119,6 +119,11 @@ impl Registry {
         self.table.knows(pid)
     }
 
+    /// About how many bytes its table takes.
+    pub fn memory(&self) -> usize {
+        self.table.memory()
+    }
+
     /// Takes an id out of sight.
     pub fn retire(&self, id: &Id<'_, Term<'_>>) -> Option<Worker> {
         self.table.retire(id)

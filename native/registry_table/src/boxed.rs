@@ -40,6 +40,15 @@ impl<O: Opaque> Boxed<O> {
         }))
     }
 
+    /// How much memory it takes, but for what an `Opaque` has elsewhere.
+    pub(crate) fn bytes(&self) -> usize {
+        let words = match self {
+            Self::Words(words) => size_of_val(&**words),
+            Self::Opaque(_) => 0,
+        };
+        size_of::<Self>() + words
+    }
+
     /// The boxed id of a slot whose tag says that it has one.
     ///
     /// # Safety

@@ -94,6 +94,17 @@ impl<O: Opaque> Past<O> {
         shard.ids.get(nth).cloned()
     }
 
+    /// How much memory it takes, but for ids that fit into no slot.
+    pub(crate) fn bytes(&self) -> usize {
+        let shards = self.shards.iter().map(|shard| {
+            let shard = shard.lock();
+            let retired = shard.retired.capacity() * 8 / 7 * (size_of::<(Pid, Kept<O>)>() + 1);
+            let removed = shard.pids.capacity() * size_of::<Pid>();
+            retired + removed + shard.ids.capacity() * size_of::<Kept<O>>()
+        });
+        shards.sum()
+    }
+
     fn shard(&self, pid: Pid) -> &Mutex<Shard<O>> {
         let hash = pid.word().wrapping_mul(0x9E37_79B9_7F4A_7C15);
         &self.shards[(hash >> 32) as usize % SHARDS]

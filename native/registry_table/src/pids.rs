@@ -69,6 +69,14 @@ impl<V: Copy> Pids<V> {
         }
     }
 
+    /// How much memory it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        let places = self.shards.iter().map(|shard| shard.lock().capacity());
+        // One place in eight stays free, and each has a byte beside it.
+        let each = size_of::<(u64, V)>() + 1;
+        size_of_val(&*self.shards) + places.sum::<usize>() * 8 / 7 * each
+    }
+
     fn shard(&self, pid: Pid) -> MutexGuard<'_, HashMap<u64, V, FixedState>> {
         // The VM chooses pids, so a plain multiplicative hash will do, with bits of which the maps'
         // own knows nothing.

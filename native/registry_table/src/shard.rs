@@ -9,7 +9,7 @@ use crate::boxed::{Boxed, Kept, boxes};
 use crate::epoch::{self, Pinned};
 use crate::id::{Opaque, Pid, Seed};
 use crate::segment::{Cell, Segment, Slot};
-use crate::sync::{AtomicU32, Counted, Mutex, planted, sized};
+use crate::sync::{AtomicU32, AtomicUsize, Counted, Mutex, Ordering, planted, sized};
 
 /// How many of a hash's top bits choose the shard.
 pub(crate) const SHARD_BITS: u32 = sized(6, 1) as u32;
@@ -26,6 +26,8 @@ pub(crate) struct Shard {
     pub(crate) writer: Apart<Mutex<()>>,
     /// Live entries in all classes. Written under the lock.
     pub(crate) live: Apart<AtomicU32>,
+    /// How much memory the boxed ids take. Written under the lock.
+    pub(crate) boxed: Apart<AtomicUsize>,
     // The larger the slots, the more parts, so that none of ten million entries takes a millisecond
     // to copy.
     /// Ids of one word.
@@ -41,10 +43,18 @@ impl Shard {
         Self {
             writer: Apart(Mutex::new(())),
             live: Apart(AtomicU32::new(0)),
+            boxed: Apart(AtomicUsize::new(0)),
             narrow: Parts::new(),
             middle: Parts::new(),
             wide: Parts::new(),
         }
+    }
+
+    /// How much memory the entries take. It is some dozens of steps, however many there are.
+    pub(crate) fn bytes(&self, pinned: &Pinned) -> usize {
+        let slots = self.narrow.bytes(pinned) + self.middle.bytes(pinned) + self.wide.bytes(pinned);
+        // Relaxed: nothing hangs on it.
+        slots + self.boxed.0.load(Ordering::Relaxed)
     }
 }
 
@@ -88,6 +98,10 @@ impl<const STRIDE: usize, const PARTS: usize> Parts<STRIDE, PARTS> {
         })
     }
 
+    fn bytes(&self, pinned: &Pinned) -> usize {
+        self.segments(pinned).map(Segment::bytes).sum()
+    }
+
     /// Visits the entries whose hashes are `from` or above, until `left` slots are used up, in one
     /// segment at the most. Answers the hash to go on from, or `None` at the end of all hashes.
     pub(crate) fn scan(
@@ -117,6 +131,7 @@ impl<const STRIDE: usize, const PARTS: usize> Parts<STRIDE, PARTS> {
         hash: u64,
         old: Option<Segment<'p, STRIDE>>,
         seed: &Seed,
+        boxed: &Apart<AtomicUsize>,
         pinned: &'p Pinned,
     ) -> Option<Segment<'p, STRIDE>> {
         match old {
@@ -136,11 +151,11 @@ impl<const STRIDE: usize, const PARTS: usize> Parts<STRIDE, PARTS> {
                 for (half, new) in halves {
                     self.put(half, depth, Some(new));
                 }
-                retire::<_, O>(old);
+                retire::<_, O>(old, boxed);
             }
             Some(old) => {
                 let new = old.part(hash, old.depth(), 1, seed);
-                self.replace::<O>(hash, old, Some(new));
+                self.replace::<O>(hash, old, Some(new), boxed);
             }
         }
         self.get(hash, pinned)
@@ -158,6 +173,7 @@ impl<const STRIDE: usize, const PARTS: usize> Parts<STRIDE, PARTS> {
         hash: u64,
         pid: Pid,
         seed: &Seed,
+        boxed: &Apart<AtomicUsize>,
         pinned: &Pinned,
         keep: impl FnOnce(Kept<O>),
     ) -> bool {
@@ -170,10 +186,10 @@ impl<const STRIDE: usize, const PARTS: usize> Parts<STRIDE, PARTS> {
         keep(Kept::of(slot));
         segment.set_pid(slot, None);
         if segment.live() == 0 {
-            self.replace::<O>(hash, segment, None);
+            self.replace::<O>(hash, segment, None, boxed);
         } else if segment.is_sparse() {
             let smaller = segment.part(hash, segment.depth(), 0, seed);
-            self.replace::<O>(hash, segment, Some(smaller));
+            self.replace::<O>(hash, segment, Some(smaller), boxed);
         }
         true
     }
@@ -184,10 +200,11 @@ impl<const STRIDE: usize, const PARTS: usize> Parts<STRIDE, PARTS> {
         hash: u64,
         old: Segment<'_, STRIDE>,
         new: Option<Segment<'_, STRIDE>>,
+        boxed: &Apart<AtomicUsize>,
     ) {
-        planted!("retired first", retire::<_, O>(old));
+        planted!("retired first", retire::<_, O>(old, boxed));
         self.put(hash, old.depth(), new);
-        planted!("retired first", (), retire::<_, O>(old));
+        planted!("retired first", (), retire::<_, O>(old, boxed));
     }
 
     fn put(&self, hash: u64, depth: u32, new: Option<Segment<'_, STRIDE>>) {
@@ -228,11 +245,14 @@ impl<const STRIDE: usize, const PARTS: usize> Parts<STRIDE, PARTS> {
 
 /// Frees a segment that was just taken out of its cells, with the boxed ids that only it has, once
 /// no reader can see it.
-fn retire<const STRIDE: usize, O: Opaque>(old: Segment<'_, STRIDE>) {
+fn retire<const STRIDE: usize, O: Opaque>(old: Segment<'_, STRIDE>, total: &Apart<AtomicUsize>) {
     // One by one, so that no thread that happens to collect must free many at once.
     for (boxed, _) in
         boxes::<_, O>(old).filter(|(_, pid)| planted!("live id freed", true, pid.is_none()))
     {
+        // SAFETY: it is freed below at the earliest.
+        let bytes = unsafe { &*boxed }.bytes();
+        total.0.fetch_sub(bytes, Ordering::Relaxed);
         let loose = Loose(boxed);
         // SAFETY: the ids that had no process were not copied, so these counts of them are only here,
         // and a segment is retired only once. It is run when nobody reads them from it any more.

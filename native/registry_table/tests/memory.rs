@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::num::NonZeroU64;
+
 use common::{Rng, TestId, Tested, pid, stress};
 
 /// How many ids of processes that were removed a table keeps at the most.
@@ -100,5 +102,64 @@ fn an_id_that_comes_and_goes_is_freed_throughout() {
     }
     assert!(tested.is_drained());
     tested.assert_keeps(PAST);
+    tested.drop_without_leak();
+}
+
+/// Ids of one word, of two, of six, and one that fits into no slot.
+fn words(class: u64, n: u64) -> TestId {
+    match class {
+        0 => TestId::Word(NonZeroU64::MIN.saturating_add(n)),
+        1 => TestId::Words(2, vec![n, 1]),
+        2 => TestId::Words(6, vec![n; 6]),
+        _ => TestId::Words(9, vec![n; 9]),
+    }
+}
+
+#[test]
+fn memory_tells_of_what_there_is() {
+    const IDS: u64 = 50_000;
+    // A slot or, of the last, one with a pointer and what it points to; and what is known by pid.
+    for (class, least) in [16, 32, 64, 32 + 9 * 8].into_iter().enumerate() {
+        let tested = Tested::new();
+        let empty = tested.memory();
+        for n in 0..IDS {
+            let id = words(class as u64, n);
+            assert_eq!(tested.insert(&id, pid(n)), Ok(()));
+        }
+        let each = (tested.memory() - empty) / IDS as usize;
+        // Where there is room for more, that is paid for too.
+        let least = least + 24;
+        assert!((least..4 * least).contains(&each), "{each}, not {least}");
+        for n in 0..IDS {
+            assert!(tested.remove(pid(n)));
+        }
+        let left = (tested.memory() - empty) / IDS as usize;
+        // The map by pid keeps its places.
+        assert!(left < 80, "{left}");
+        tested.drop_without_leak();
+    }
+}
+
+#[test]
+fn ids_that_fit_nowhere_are_not_counted_on_and_on() {
+    let tested = Tested::new();
+    let mut first = 0;
+    for round in 0..100 {
+        for n in 0..500 {
+            let id = words(3, round * 500 + n);
+            assert_eq!(tested.insert(&id, pid(n)), Ok(()));
+        }
+        // The last ids that were removed are kept, up to a bound.
+        if round == 50 {
+            first = tested.memory();
+        }
+        for n in 0..500 {
+            assert!(tested.remove(pid(n)));
+        }
+        assert!(
+            round < 50 || tested.memory() <= 2 * first,
+            "after {round} rounds"
+        );
+    }
     tested.drop_without_leak();
 }

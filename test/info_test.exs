@@ -1,0 +1,120 @@
+defmodule GenRegistry.InfoTest do
+  @moduledoc """
+  What `GenRegistry.info/1` tells of a registry, in quiet times and while much is in flight.
+  """
+
+  use ExUnit.Case, async: true
+
+  import Lifecycle
+
+  defp in_flight(registry) do
+    Map.take(GenRegistry.info(registry), [:count, :starting, :stopping, :queued])
+  end
+
+  test "a registry that has done nothing yet", context do
+    registry = registry(context, max_starting: 3, worker_shutdown: :brutal_kill)
+    info = GenRegistry.info(registry)
+
+    assert Enum.sort(Map.keys(info)) ==
+             ~w(count memory options queued starters starting stopping worker_module)a
+
+    assert %{worker_module: LifecycleWorker, count: 0, starting: 0, stopping: 0} = info
+    assert %{queued: 0, starters: 0} = info
+    assert info.options[:max_starting] == 3
+    assert info.options[:worker_shutdown] == :brutal_kill
+    # Any server will do.
+    assert GenRegistry.info(Process.whereis(registry)) == info
+    assert GenRegistry.info({registry, node()}) == info
+  end
+
+  test "options that were not given are told with their defaults", context do
+    options = GenRegistry.info(registry(context)).options
+    assert options[:max_starting] == 64
+    assert options[:worker_shutdown] == 5_000
+  end
+
+  test "counts what is in flight, by what it does", context do
+    registry = registry(context, max_starting: 2)
+    start!(registry, :kept)
+    start!(registry, :ending, held_at_end(:at_end))
+    stop = ask(fn -> GenRegistry.stop(registry, :ending) end)
+    assert_receive {{:at_end, :shutdown}, ending}
+    assert in_flight(registry) == %{count: 1, starting: 0, stopping: 1, queued: 0}
+
+    # One of them starts another, which does not wait for a place.
+    test = self()
+
+    nesting = fn ->
+      GenRegistry.start(registry, :nested, [held(:nested, {:ok, nil}, test)], :infinity)
+      {:ok, nil}
+    end
+
+    starts = [ask(:start, registry, :nesting, [nesting]), ask(:start, registry, 1, [held(1)])]
+    nested = reached(:nested)
+    first = reached(1)
+    queued = for id <- 2..6, do: ask(:start, registry, id, [plain()])
+    # Two wait for the same.
+    queued = [ask(:lookup_or_start, registry, 6, [plain()]) | queued]
+    assert in_flight(registry) == %{count: 1, starting: 3, stopping: 1, queued: 5}
+    assert GenRegistry.info(registry).starters >= 3
+
+    Enum.each([nested, first, ending], &go/1)
+    assert answer(stop) == :ok
+    for asker <- starts ++ queued, do: assert({:ok, _} = answer(asker))
+    until(fn -> in_flight(registry) == %{count: 9, starting: 0, stopping: 0, queued: 0} end)
+  end
+
+  @tag :capture_log
+  test "counts the ids for which a killed starter's remains are ended as stopping", context do
+    registry = registry(context, worker_shutdown: 30_000)
+
+    init = fn ->
+      Process.flag(:trap_exit, true)
+      hang()
+    end
+
+    test = self()
+    start = ask(:start, registry, :id, [fn -> send(test, {:init, self()}) && init.() end])
+    worker = reached(:init)
+    kill(starter(worker))
+    assert {:error, {:starter_died, :killed}} = answer(start)
+    assert %{starting: 0, stopping: 1, starters: 0} = GenRegistry.info(registry)
+    kill(worker)
+    until(fn -> GenRegistry.info(registry).stopping == 0 end)
+  end
+
+  test "memory grows with what the table holds, and shrinks", context do
+    registry = registry(context, worker_module: IdleWorker)
+    memory = fn -> GenRegistry.info(registry).memory end
+    empty = memory.()
+    for id <- 1..1_000, do: {:ok, _} = GenRegistry.start(registry, id)
+    integers = memory.()
+    # A slot has 16 bytes, and what is known of a process 24.
+    assert integers - empty > 1_000 * 40
+    long = String.duplicate("x", 10_000)
+    for id <- 1..100, do: {:ok, _} = GenRegistry.start(registry, long <> <<id>>)
+    assert memory.() - integers > 100 * 10_000
+
+    for {_, pid} <- GenRegistry.to_list(registry), do: kill(pid)
+    assert memory.() < integers
+  end
+
+  test "a name stands for the registry that has it now", context do
+    registry = registry(context)
+    start!(registry, :id)
+    end_registry(registry)
+    assert {:noproc, _} = catch_exit(GenRegistry.info(registry))
+    {:ok, _} = begin_registry(registry)
+    assert GenRegistry.info(registry).count == 0
+  end
+
+  test "raises for what can be no registry, and exits where none runs" do
+    for bad <- ["name", 1, [], {:name, "node"}, make_ref()] do
+      error = assert_raise ArgumentError, fn -> GenRegistry.info(bad) end
+      assert error.message =~ "registry"
+      assert error.message =~ inspect(bad)
+    end
+
+    assert {:noproc, {GenServer, :call, _}} = catch_exit(GenRegistry.info(__MODULE__.None))
+  end
+end
