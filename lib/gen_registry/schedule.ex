@@ -28,8 +28,8 @@ defmodule GenRegistry.Schedule do
 
   @type id :: GenRegistry.Types.id()
   @type from :: GenServer.from()
-  @type request ::
-          {:lookup_or_start, from, args :: list} | {:start, from, args :: list} | {:stop, from}
+  @typedoc "What is asked for. What goes with a start is for the starter."
+  @type request :: {:lookup_or_start, from, term} | {:start, from, term} | {:stop, from}
 
   @typedoc """
   Where an id in flight is.
@@ -129,7 +129,7 @@ defmodule GenRegistry.Schedule do
   end
 
   defp from({:stop, from}), do: from
-  defp from({_, from, _args}), do: from
+  defp from({_, from, _}), do: from
 
   # Nothing runs or ends for the id: the first in its line who still waits has the turn.
   defp begin(schedule, id, line, kind \\ :bounded) do

@@ -8,7 +8,7 @@ defmodule GenRegistry.Server do
 
   require Logger
 
-  alias GenRegistry.{Schedule, Shutdown, Starter, Sweeper, Table}
+  alias GenRegistry.{Schedule, Shutdown, Starter, Sweeper, Table, Telemetry}
 
   # How many milliseconds a caller waits for its turn before it is asked whether it is a worker in
   # its init, which must not have to.
@@ -29,7 +29,9 @@ defmodule GenRegistry.Server do
     unprobed: [],
     # Starters to their sweepers, and dead ones to the ids that wait for theirs.
     sweepers: %{},
-    clearing: %{}
+    clearing: %{},
+    # With events, starters to `{queue time, when it was}` of what they were last given. Without, `nil`.
+    given: nil
   ]
 
   @doc "Tells the server how a start ended."
@@ -66,7 +68,8 @@ defmodule GenRegistry.Server do
        max_starting: opts[:max_starting],
        worker_shutdown: opts[:worker_shutdown],
        table: Table.open(name),
-       schedule: Schedule.new(opts[:max_starting], &__MODULE__.waiting?/1)
+       schedule: Schedule.new(opts[:max_starting], &__MODULE__.waiting?/1),
+       given: if(Telemetry.present?(), do: %{})
      }}
   end
 
@@ -82,7 +85,7 @@ defmodule GenRegistry.Server do
     case Table.lookup_alive(state.name, id) do
       {:ok, pid} when kind == :lookup_or_start -> {:reply, {:ok, pid}, state}
       {:ok, pid} -> {:reply, {:error, {:already_started, pid}}, state}
-      {:error, :not_found} -> request(state, id, {kind, from, args})
+      {:error, :not_found} -> request(state, id, {kind, from, {args, received(state)}})
     end
   end
 
@@ -182,8 +185,10 @@ defmodule GenRegistry.Server do
   def handle_info({:EXIT, pid, reason}, state) do
     {sweeper, sweepers} = Map.pop(state.sweepers, pid)
     if sweeper, do: Sweeper.report(sweeper)
-    state = %{state | sweepers: sweepers}
-    {:noreply, carry_out(state, Schedule.starter_died(state.schedule, pid, reason))}
+    {given, state} = pop_given(%{state | sweepers: sweepers}, pid)
+    state = carry_out(state, Schedule.starter_died(state.schedule, pid, reason))
+    with %{^pid => id} <- state.clearing, do: tell_of_killed(state, id, reason, given)
+    {:noreply, state}
   end
 
   def handle_info(_message, state), do: {:noreply, state}
@@ -242,9 +247,15 @@ defmodule GenRegistry.Server do
     end
   end
 
-  defp act(state, {:start, starter, id, {_kind, from, args}}) do
-    Starter.run(starter, id, args, from)
+  defp act(%{given: nil} = state, {:start, starter, id, {_kind, from, {args, nil}}}) do
+    Starter.run(starter, id, args, from, nil)
     state
+  end
+
+  defp act(state, {:start, starter, id, {_kind, from, {args, received}}}) do
+    now = System.monotonic_time()
+    Starter.run(starter, id, args, from, now - received)
+    put_in(state.given[starter], {now - received, now})
   end
 
   defp act(state, {:stop, id}) do
@@ -287,7 +298,9 @@ defmodule GenRegistry.Server do
 
   # Where the VM has no room for more processes, that is no reason to end those there are.
   defp start_starter(%{table: table} = state) do
-    with {:ok, starter} <- Starter.start(state.worker_module, table) do
+    telemetry? = state.given != nil
+
+    with {:ok, starter} <- Starter.start(state.name, state.worker_module, table, telemetry?) do
       Table.track(table, starter, nil)
       {:ok, starter, start_sweeper(starter, state)}
     end
@@ -327,6 +340,28 @@ defmodule GenRegistry.Server do
       | ending: Map.put(state.ending, id, {pid, monitor, timer}),
         downs: Map.put(state.downs, monitor, id)
     }
+  end
+
+  ## Events
+
+  defp received(%{given: nil}), do: nil
+  defp received(_state), do: System.monotonic_time()
+
+  defp pop_given(%{given: nil} = state, _starter), do: {nil, state}
+  defp pop_given(state, starter), do: pop_in(state.given[starter])
+
+  # In a process of its own: handlers may take their time.
+  defp tell_of_killed(_state, _id, _reason, nil), do: :ok
+
+  defp tell_of_killed(state, id, reason, {queue_time, begun}) do
+    now = System.monotonic_time()
+    times = %{duration: now - begun, queue_time: queue_time, monotonic_time: now}
+    metadata = %{registry: state.name, worker_module: state.worker_module, id: id}
+    how = %{kind: :exit, reason: reason, stacktrace: []}
+
+    Shutdown.apart(fn ->
+      Telemetry.execute([:start, :exception], times, Map.merge(metadata, how))
+    end)
   end
 
   ## Questions

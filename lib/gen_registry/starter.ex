@@ -5,16 +5,17 @@ defmodule GenRegistry.Starter do
 
   use GenServer
 
-  alias GenRegistry.{Server, Table}
+  alias GenRegistry.{Server, Table, Telemetry}
 
   @type outcome :: {:ok, pid} | {:error, reason :: term}
 
-  @doc "Starts a starter for the calling server."
-  @spec start(module, Table.t()) :: GenServer.on_start()
-  def start(worker_module, table) do
+  @doc "Starts a starter for the calling server. `telemetry?` says whether it is to emit events."
+  @spec start(GenRegistry.name(), module, Table.t(), telemetry? :: boolean) ::
+          GenServer.on_start()
+  def start(name, worker_module, table, telemetry?) do
     # Not `start_link`: as the GenServer's parent, the server would take the starter down with the
     # reason of its own death. The link that matters is made in `init/1`.
-    GenServer.start(__MODULE__, {self(), worker_module, table},
+    GenServer.start(__MODULE__, {self(), name, worker_module, table, telemetry?},
       # In a mass death, one exit message per worker comes. On the heap they would all be copied by
       # every garbage collection.
       spawn_opt: [message_queue_data: :off_heap]
@@ -25,10 +26,11 @@ defmodule GenRegistry.Starter do
   Has an idle starter start a worker for an id.
 
   The answer goes to the caller at once, and to the server by `GenRegistry.Server.started/4`.
+  `queue_time` is for the events, and `nil` without them.
   """
-  @spec run(pid, GenRegistry.Types.id(), list, GenServer.from()) :: :ok
-  def run(starter, id, args, from) do
-    send(starter, {:run, id, args, from})
+  @spec run(pid, GenRegistry.Types.id(), list, GenServer.from(), integer | nil) :: :ok
+  def run(starter, id, args, from, queue_time) do
+    send(starter, {:run, id, args, from, queue_time})
     :ok
   end
 
@@ -47,21 +49,35 @@ defmodule GenRegistry.Starter do
   end
 
   @impl true
-  def init({server, worker_module, table}) do
+  def init({server, name, worker_module, table, telemetry?}) do
     Process.flag(:trap_exit, true)
     Process.link(server)
-    {:ok, %{server: server, worker_module: worker_module, table: table}}
+
+    {:ok,
+     %{
+       server: server,
+       name: name,
+       worker_module: worker_module,
+       table: table,
+       # With events, the workers that live, as `{id, when it was registered, monitor}`, for those of their
+       # ends. Without, `nil`.
+       workers: if(telemetry?, do: %{})
+     }}
   end
 
   @impl true
-  def handle_info({:run, id, args, from}, state) do
-    outcome = start_worker(state, id, args)
+  def handle_info({:run, id, args, from, queue_time}, state) do
+    begun = begin(state, id)
+    result = start_worker(state, id, args)
+    ended = begun && System.monotonic_time()
+    outcome = outcome(result)
     # What the worker's start may have done to us.
     Process.flag(:trap_exit, true)
     # The server first: whatever the caller does next, the server has heard of this before.
     Server.started(state.server, self(), id, outcome)
     GenServer.reply(from, outcome)
-    {:noreply, state}
+    times = begun && %{duration: ended - begun, queue_time: queue_time, monotonic_time: ended}
+    {:noreply, note(state, id, result, times)}
   end
 
   def handle_info({:shut_down, workers}, state) do
@@ -76,6 +92,18 @@ defmodule GenRegistry.Starter do
     {:stop, :shutdown, state}
   end
 
+  def handle_info({:EXIT, pid, reason}, state) when is_map_key(state.workers, pid) do
+    {:noreply, note_exit(state, pid, reason)}
+  end
+
+  # It was not linked, or the news of the link comes later.
+  def handle_info({:DOWN, monitor, :process, pid, reason}, state)
+      when :erlang.map_get(pid, state.workers) |> elem(2) == monitor do
+    # A monitor may come too late for the reason, a link does not.
+    reason = if reason == :noproc, do: link_reason(pid, reason), else: reason
+    {:noreply, note_exit(state, pid, reason)}
+  end
+
   # Ends of workers, which the table has heard of by itself, and what their starts left behind.
   def handle_info(_message, state), do: {:noreply, state}
 
@@ -84,6 +112,63 @@ defmodule GenRegistry.Starter do
 
   @impl true
   def handle_call(_message, _from, state), do: {:reply, {:error, :unknown_call}, state}
+
+  ## Events
+
+  defp begin(%{workers: nil}, _id), do: nil
+
+  defp begin(state, id) do
+    times = %{monotonic_time: System.monotonic_time(), system_time: System.system_time()}
+    emit([:start, :start], times, metadata(state, id))
+    System.monotonic_time()
+  end
+
+  defp note(%{workers: nil} = state, _id, _result, _times), do: state
+
+  defp note(state, id, {:ok, pid}, times) do
+    # For one that is not linked: nobody else would tell of its end.
+    monitor = Process.monitor(pid)
+    emit([:start, :stop], times, Map.merge(metadata(state, id), %{result: :ok, pid: pid}))
+    put_in(state.workers[pid], {id, times.monotonic_time, monitor})
+  end
+
+  defp note(state, id, {:error, reason}, times) do
+    result = %{result: {:error, reason}, pid: nil}
+    emit([:start, :stop], times, Map.merge(metadata(state, id), result))
+    state
+  end
+
+  defp note(state, id, {:raised, kind, reason, stacktrace}, times) do
+    raised = %{kind: kind, reason: reason, stacktrace: stacktrace}
+    emit([:start, :exception], times, Map.merge(metadata(state, id), raised))
+    state
+  end
+
+  defp note_exit(state, pid, reason) do
+    {{id, registered, _monitor}, workers} = Map.pop!(state.workers, pid)
+    now = System.monotonic_time()
+    times = %{lifetime: now - registered, monotonic_time: now}
+    emit([:exit], times, Map.merge(metadata(state, id), %{pid: pid, reason: reason}))
+    %{state | workers: workers}
+  end
+
+  defp metadata(state, id) do
+    %{registry: state.name, worker_module: state.worker_module, id: id}
+  end
+
+  defp emit(event, measurements, metadata) do
+    Telemetry.execute(event, measurements, metadata)
+    # What a handler may have done to us.
+    Process.flag(:trap_exit, true)
+  end
+
+  ## Starts
+
+  # As the caller is told.
+  defp outcome({:raised, :error, error, stacktrace}), do: {:error, {error, stacktrace}}
+  defp outcome({:raised, :throw, value, stack}), do: {:error, {{:nocatch, value}, stack}}
+  defp outcome({:raised, :exit, reason, _stacktrace}), do: {:error, reason}
+  defp outcome(outcome), do: outcome
 
   defp start_worker(state, id, args) do
     with {:ok, pid} <- call_start_link(state.worker_module, args) do
@@ -101,13 +186,10 @@ defmodule GenRegistry.Starter do
     end
   catch
     :error, error ->
-      {:error, {Exception.normalize(:error, error, __STACKTRACE__), __STACKTRACE__}}
+      {:raised, :error, Exception.normalize(:error, error, __STACKTRACE__), __STACKTRACE__}
 
-    :throw, value ->
-      {:error, {{:nocatch, value}, __STACKTRACE__}}
-
-    :exit, reason ->
-      {:error, reason}
+    kind, reason ->
+      {:raised, kind, reason, __STACKTRACE__}
   end
 
   defp register(_table, _id, pid) when node(pid) != node(), do: {:error, {:not_local, pid}}

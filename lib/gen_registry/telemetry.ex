@@ -1,0 +1,121 @@
+defmodule GenRegistry.Telemetry do
+  @moduledoc """
+  What registries tell through [`:telemetry`](https://hexdocs.pm/telemetry), event by event.
+
+  Nothing need be switched on. A registry looks when it starts whether `:telemetry.execute/3` is
+  there, and emits events if it is: your application has the `:telemetry` package as a dependency,
+  or one of its own has. If it is not, nothing is emitted, and nothing is measured or kept for it.
+  If it is, starters keep the ids of their workers, and watch them. Lookups, and calls that find
+  their process, emit nothing in either case.
+
+  ## Events
+
+  All times are in native units, see `System.convert_time_unit/3`. The metadata of all events has
+
+    * `:registry` - the registry's name
+    * `:worker_module` - the module whose `start_link` starts its workers
+    * `:id` - the worker's id
+
+  ### `[:gen_registry, :worker, :start, :start]`
+
+  A worker's `start_link` is about to be called.
+
+  Measurements: `:monotonic_time` and `:system_time`.
+
+  ### `[:gen_registry, :worker, :start, :stop]`
+
+  `start_link` has returned, and the worker is registered or its start has failed. Measurements:
+
+    * `:duration` - what `start_link` and the registration took
+    * `:queue_time` - from when the registry received the request until a starter was given it: the
+      time that it waited for its turn
+    * `:monotonic_time`
+
+  Metadata: also
+
+    * `:result` - `:ok`, or `{:error, reason}` as `GenRegistry.lookup_or_start/4` answers it
+    * `:pid` - the worker, or `nil` if its start failed
+
+  ### `[:gen_registry, :worker, :start, :exception]`
+
+  In place of the last one: `start_link` raised, threw or exited, or the process that ran it was
+  killed. (That the worker's `init` raised is not this: `start_link` returns an error then.)
+
+  Measurements: as of `[:gen_registry, :worker, :start, :stop]`.
+
+  Metadata: also `:kind` (`:error`, `:throw` or `:exit`), `:reason` and `:stacktrace`, as
+  `Exception.format/3` takes them. For a starter that was killed they are `:exit`, its exit reason,
+  and `[]`.
+
+  ### `[:gen_registry, :worker, :exit]`
+
+  A worker has ended, by itself, by `GenRegistry.stop/3` or otherwise. Measurements:
+
+    * `:lifetime` - from its registration until its starter heard of its end
+    * `:monotonic_time`
+
+  Metadata: also `:pid` and `:reason`, its exit reason; `:noproc` if it had unlinked itself from its
+  starter and ended before that could watch it.
+
+  There is none for workers that end with their registry or with their starter.
+
+  ## Where handlers run
+
+  In the starter that starts the worker and is its parent. The caller has its answer before a
+  handler of `[..., :start, :stop]` or `[..., :start, :exception]` runs; but it waits for handlers
+  of `[..., :start, :start]`, and while a handler runs, its starter starts nothing else. So handlers
+  should be quick, as for all events: count, or send a message to a process that does the rest. What
+  they raise is caught. When a starter was killed, handlers run in a process of their own.
+
+  ## An example
+
+      iex> defmodule MyApp.WorkerEvents do
+      ...>   def attach(listener) do
+      ...>     events = [
+      ...>       [:gen_registry, :worker, :start, :stop],
+      ...>       [:gen_registry, :worker, :exit]
+      ...>     ]
+      ...>
+      ...>     :telemetry.attach_many(__MODULE__, events, &__MODULE__.handle/4, listener)
+      ...>   end
+      ...>
+      ...>   def handle([:gen_registry, :worker, :start, :stop], measurements, metadata, listener) do
+      ...>     took = System.convert_time_unit(measurements.duration, :native, :microsecond)
+      ...>     send(listener, {:started, metadata.id, metadata.result, took})
+      ...>   end
+      ...>
+      ...>   def handle([:gen_registry, :worker, :exit], _measurements, metadata, listener) do
+      ...>     send(listener, {:exited, metadata.id, metadata.reason})
+      ...>   end
+      ...> end
+      iex> MyApp.WorkerEvents.attach(self())
+      :ok
+      iex> {:ok, _} = GenRegistry.start(ExampleWorker, :an_id)
+      iex> receive do {:started, :an_id, :ok, took} when is_integer(took) -> :told end
+      :told
+      iex> GenRegistry.stop(ExampleWorker, :an_id)
+      iex> receive do {:exited, :an_id, reason} -> reason end
+      :shutdown
+      iex> :telemetry.detach(MyApp.WorkerEvents)
+      :ok
+  """
+
+  @compile {:no_warn_undefined, {:telemetry, :execute, 3}}
+
+  @doc false
+  @spec present? :: boolean
+  def present? do
+    Code.ensure_loaded?(:telemetry) and function_exported?(:telemetry, :execute, 3)
+  end
+
+  @doc false
+  @spec execute([atom], map, map) :: :ok
+  def execute(event, measurements, metadata) do
+    :telemetry.execute([:gen_registry, :worker | event], measurements, metadata)
+    :ok
+  catch
+    # A starter has workers, which end with it. What handlers raise is caught before it comes here;
+    # but the module may be gone, or stopped.
+    _kind, _reason -> :ok
+  end
+end
