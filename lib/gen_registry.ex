@@ -277,6 +277,9 @@ defmodule GenRegistry do
       is registered already
     * `{:starter_died, reason}` if the process that ran it was killed
 
+  Each of these but `:ignore` and `{:already_started, pid}` is also reported to the log, once, at
+  level `:error`, with the registry, the id (cut if it is long) and the reason.
+
   Of all who ask for an id at once, one starts it, and all get its process; if it fails, the others'
   own `args` are tried in turn. Raises `ArgumentError` if `args` is no list, `timeout` no timeout, or
   `id` larger than 16 MB.

@@ -355,6 +355,7 @@ defmodule GenRegistryTest do
   end
 
   describe "count/1" do
+    @tag :capture_log
     test "follows starts, stops, ends and failures", context do
       {name, _} = registry(context)
       assert GenRegistry.count(name) == 0

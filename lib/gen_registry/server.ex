@@ -8,7 +8,7 @@ defmodule GenRegistry.Server do
 
   require Logger
 
-  alias GenRegistry.{Schedule, Shutdown, Starter, Sweeper, Table, Telemetry}
+  alias GenRegistry.{Report, Schedule, Shutdown, Starter, Sweeper, Table, Telemetry}
 
   # How many milliseconds a caller waits for its turn before it is asked whether it is a worker in
   # its init, which must not have to.
@@ -342,7 +342,7 @@ defmodule GenRegistry.Server do
     }
   end
 
-  ## Events
+  ## Events and reports
 
   defp received(%{given: nil}), do: nil
   defp received(_state), do: System.monotonic_time()
@@ -350,17 +350,19 @@ defmodule GenRegistry.Server do
   defp pop_given(%{given: nil} = state, _starter), do: {nil, state}
   defp pop_given(state, starter), do: pop_in(state.given[starter])
 
-  # In a process of its own: handlers may take their time.
-  defp tell_of_killed(_state, _id, _reason, nil), do: :ok
-
-  defp tell_of_killed(state, id, reason, {queue_time, begun}) do
+  # A start whose starter was killed. In a process of its own: handlers may take their time.
+  defp tell_of_killed(%{name: name, worker_module: module}, id, reason, given) do
     now = System.monotonic_time()
-    times = %{duration: now - begun, queue_time: queue_time, monotonic_time: now}
-    metadata = %{registry: state.name, worker_module: state.worker_module, id: id}
-    how = %{kind: :exit, reason: reason, stacktrace: []}
 
     Shutdown.apart(fn ->
-      Telemetry.execute([:start, :exception], times, Map.merge(metadata, how))
+      with {queue_time, begun} <- given do
+        times = %{duration: now - begun, queue_time: queue_time, monotonic_time: now}
+        metadata = %{registry: name, worker_module: module, id: id}
+        how = %{kind: :exit, reason: reason, stacktrace: []}
+        Telemetry.execute([:start, :exception], times, Map.merge(metadata, how))
+      end
+
+      Report.failed(name, module, id, {:starter_died, reason})
     end)
   end
 

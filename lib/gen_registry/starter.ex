@@ -5,7 +5,7 @@ defmodule GenRegistry.Starter do
 
   use GenServer
 
-  alias GenRegistry.{Server, Table, Telemetry}
+  alias GenRegistry.{Report, Server, Table, Telemetry}
 
   @type outcome :: {:ok, pid} | {:error, reason :: term}
 
@@ -77,7 +77,12 @@ defmodule GenRegistry.Starter do
     Server.started(state.server, self(), id, outcome)
     GenServer.reply(from, outcome)
     times = begun && %{duration: ended - begun, queue_time: queue_time, monotonic_time: ended}
-    {:noreply, note(state, id, result, times)}
+    state = note(state, id, result, times)
+
+    with {:error, reason} <- outcome,
+         do: Report.failed(state.name, state.worker_module, id, reason)
+
+    {:noreply, state}
   end
 
   def handle_info({:shut_down, workers}, state) do
@@ -98,7 +103,7 @@ defmodule GenRegistry.Starter do
 
   # It was not linked, or the news of the link comes later.
   def handle_info({:DOWN, monitor, :process, pid, reason}, state)
-      when :erlang.map_get(pid, state.workers) |> elem(2) == monitor do
+      when elem(:erlang.map_get(pid, state.workers), 2) == monitor do
     # A monitor may come too late for the reason, a link does not.
     reason = if reason == :noproc, do: link_reason(pid, reason), else: reason
     {:noreply, note_exit(state, pid, reason)}

@@ -8,6 +8,8 @@ defmodule GenRegistry.DeathsTest do
 
   import Lifecycle
 
+  @moduletag :capture_log
+
   describe "with the server and the starters suspended" do
     defp suspended(context, workers) do
       registry = registry(context)

@@ -7,6 +7,8 @@ defmodule GenRegistry.RacingCallersTest do
 
   import Lifecycle
 
+  @moduletag :capture_log
+
   # An init that tells that it runs, waits, and fails.
   defp failing(where), do: held(where, {:stop, {:shutdown, where}})
 

@@ -7,6 +7,8 @@ defmodule GenRegistry.ShutdownTest do
 
   import Lifecycle
 
+  @moduletag :capture_log
+
   test "workers are told all together, and have their time to end well", context do
     registry = registry(context)
     workers = for id <- 1..500, do: start!(registry, id, held_at_end(:end))

@@ -7,6 +7,8 @@ defmodule GenRegistry.SlowInitsTest do
 
   import Lifecycle
 
+  @moduletag :capture_log
+
   test "while inits hang, everything else goes on", context do
     registry = registry(context)
     first = start!(registry, :first)

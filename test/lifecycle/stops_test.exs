@@ -8,6 +8,8 @@ defmodule GenRegistry.StopsTest do
 
   import Lifecycle
 
+  @moduletag :capture_log
+
   test "a stop hides the id at once, sends :shutdown and answers when the worker is gone",
        context do
     registry = registry(context)

@@ -8,6 +8,8 @@ defmodule GenRegistry.StrangersTest do
   import ExUnit.CaptureLog
   import Lifecycle
 
+  @moduletag :capture_log
+
   # A registry with one worker that runs, one in its init, one in its end, and who waits for them.
   defp busy(context) do
     registry = registry(context, worker_shutdown: :infinity)

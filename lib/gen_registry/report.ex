@@ -1,0 +1,67 @@
+defmodule GenRegistry.Report do
+  @moduledoc false
+  # Tells the log of workers that failed to start, as supervisors do of their children.
+
+  require Logger
+
+  # Of an id, and of the whole text, in characters.
+  @id 200
+  @text 8_000
+
+  @doc "Reports a failed start, unless it is none to speak of."
+  @spec failed(GenRegistry.name(), module, GenRegistry.Types.id(), reason :: term) :: :ok
+  def failed(_name, _module, _id, :ignore), do: :ok
+  def failed(_name, _module, _id, {:already_started, _pid}), do: :ok
+
+  def failed(name, module, id, reason) do
+    # The keys are those of supervisors' reports. Arguments are left out, as they are there for
+    # children that are started on demand: they may be anything.
+    #
+    # Not in supervisors' domain, `[:otp, :sasl]`, which Elixir's Logger drops unless it is told
+    # otherwise; nor with their label, which it would translate in its own way, whole ids and all.
+    # In the one that Logger's own macros give, it shows as what an application logs itself.
+    Logger.error(
+      %{
+        label: {GenRegistry, :start_error},
+        report: [
+          supervisor: {:local, name},
+          errorContext: :start_error,
+          reason: reason,
+          offender: [
+            pid: :undefined,
+            id: cut(inspect_some(id), @id),
+            mfargs: {module, :start_link, :undefined},
+            restart_type: :temporary,
+            child_type: :worker
+          ]
+        ]
+      },
+      report_cb: &__MODULE__.format/1
+    )
+  end
+
+  # An id may be of any size, and a struct may come with code of its own.
+  defp inspect_some(id) do
+    inspect(id, limit: 10, printable_limit: @id, structs: false, width: :infinity)
+  end
+
+  @doc false
+  def format(%{report: [supervisor: {:local, name}, errorContext: _, reason: reason, offender: o]}) do
+    {module, :start_link, _} = o[:mfargs]
+
+    text =
+      "GenRegistry #{inspect(name)} failed to start the worker of id #{o[:id]}\n" <>
+        "** (exit) #{Exception.format_exit(reason)}\n" <>
+        "Start Call: #{inspect(module)}.start_link"
+
+    {~c"~ts", [cut(text, @text)]}
+  end
+
+  defp cut(text, length) do
+    # Whole characters; a long text is not walked through.
+    case String.split_at(text, length) do
+      {text, ""} -> text
+      {text, _} -> text <> "..."
+    end
+  end
+end

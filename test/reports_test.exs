@@ -1,0 +1,207 @@
+defmodule GenRegistry.ReportsTest do
+  @moduledoc """
+  A worker that fails to start is reported to the log, once, as supervisors do it.
+  """
+
+  use ExUnit.Case
+
+  import ExUnit.CaptureLog
+  import Lifecycle
+
+  # A `:logger` handler: has the test told of events.
+  def log(event, %{config: %{test: test}}), do: send(test, {:logged, event})
+
+  setup context do
+    :ok = :logger.add_handler(__MODULE__, __MODULE__, %{config: %{test: self()}})
+    on_exit(fn -> :logger.remove_handler(__MODULE__) end)
+    {:ok, registry: registry(context, worker_module: FunWorker)}
+  end
+
+  # What is logged of a start that ends like that, as text.
+  defp logged(registry, id, answer, start_link) do
+    capture_log(fn ->
+      assert GenRegistry.start(registry, id, [start_link]) == answer
+      settle(registry)
+    end)
+  end
+
+  # Returns when the starters have done with what they were about.
+  defp settle(registry) do
+    {:links, links} = Process.info(Process.whereis(registry), :links)
+    for pid <- links, Process.info(pid, :parent) != nil, do: :sys.get_state(pid)
+  end
+
+  defp reports do
+    receive do
+      {:logged, %{msg: {:report, %{label: {GenRegistry, _}}}} = event} -> [event | reports()]
+      {:logged, _} -> reports()
+    after
+      0 -> []
+    end
+  end
+
+  test "with registry, id and reason", %{registry: registry} do
+    text = logged(registry, {:user, "7"}, {:error, :no_luck}, fn -> {:error, :no_luck} end)
+    assert text =~ "[error] GenRegistry #{inspect(registry)} failed to start the worker of id"
+    assert text =~ ~s(of id {:user, "7"}\n** \(exit\) :no_luck\nStart Call: FunWorker.start_link)
+    assert [_, _] = String.split(text, "failed to start")
+
+    assert [%{level: :error, msg: {:report, report}, meta: meta}] = reports()
+    assert %{label: {GenRegistry, :start_error}, report: report} = report
+
+    assert [supervisor: {:local, ^registry}, errorContext: :start_error, reason: reason] =
+             Enum.take(report, 3)
+
+    assert reason == :no_luck
+    assert report[:offender][:id] == ~s({:user, "7"})
+    assert report[:offender][:mfargs] == {FunWorker, :start_link, :undefined}
+    assert meta.domain == [:elixir]
+    assert meta.application == :gen_registry
+  end
+
+  test "exceptions with what they say, and where", %{registry: registry} do
+    text =
+      capture_log(fn ->
+        assert {:error, {%ArgumentError{}, _}} =
+                 GenRegistry.start(registry, :id, [fn -> raise ArgumentError, "oh no" end])
+
+        settle(registry)
+      end)
+
+    assert text =~ "an exception was raised:"
+    assert text =~ "(ArgumentError) oh no"
+    assert text =~ "reports_test.exs"
+  end
+
+  test "the failure of a GenServer's init, once", context do
+    registry = registry(%{context | test: :init_fails})
+
+    text =
+      capture_log(fn ->
+        assert GenRegistry.start(registry, :id, [fn -> {:stop, :bad_init} end]) ==
+                 {:error, :bad_init}
+
+        settle(registry)
+      end)
+
+    assert [_, _] = String.split(text, "failed to start")
+  end
+
+  test "not :ignore, nor what was started already, nor a start that went well", context do
+    %{registry: registry} = context
+    other = self()
+
+    text =
+      logged(registry, 1, {:error, :ignore}, fn -> :ignore end) <>
+        logged(registry, 2, {:error, {:already_started, other}}, fn ->
+          {:error, {:already_started, other}}
+        end)
+
+    good =
+      capture_log(fn ->
+        {:ok, pid} = GenRegistry.start(registry, 3, [&IdleWorker.start_link/0])
+        {:error, {:already_started, ^pid}} = GenRegistry.start(registry, 3)
+        settle(registry)
+      end)
+
+    assert text <> good == ""
+    assert reports() == []
+  end
+
+  test "each of those who fail in turn for one id", context do
+    registry = registry(%{context | test: :in_turn})
+
+    text =
+      capture_log(fn ->
+        first = ask(:start, registry, :id, [held(:first, {:stop, :first_reason})])
+        worker = reached(:first)
+        second = ask(:start, registry, :id, [fn -> {:stop, :second_reason} end])
+        go(worker)
+        assert answer(first) == {:error, :first_reason}
+        assert answer(second) == {:error, :second_reason}
+        settle(registry)
+      end)
+
+    assert [_, _, _] = String.split(text, "failed to start")
+    assert text =~ "first_reason"
+    assert text =~ "second_reason"
+  end
+
+  test "a start whose starter was killed", context do
+    registry = registry(%{context | test: :killed})
+
+    text =
+      capture_log(fn ->
+        start = ask(:start, registry, "an id", [held(:init)])
+        kill(starter(reached(:init)))
+        assert answer(start) == {:error, {:starter_died, :killed}}
+        assert_receive {:logged, %{msg: {:report, %{label: {GenRegistry, _}}}, meta: meta}}
+        # The other handlers have it too, then.
+        down(meta.pid)
+      end)
+
+    assert text =~ ~s(of id "an id"\n** \(exit\) {:starter_died, :killed})
+    assert [_, _] = String.split(text, "failed to start")
+  end
+
+  test "ids of any size and kind are cut to a bounded length", %{registry: registry} do
+    nested = Enum.reduce(1..10_000, [], fn n, list -> [n, list] end)
+
+    ids = [
+      String.duplicate("x", 10_000_000),
+      :binary.copy(<<0>>, 10_000_000),
+      String.duplicate("ä", 100_000),
+      Enum.to_list(1..100_000),
+      Map.new(1..10_000, &{&1, &1}),
+      List.to_tuple(Enum.to_list(1..10_000)),
+      for(_ <- 1..50, do: String.duplicate("long", 100)),
+      nested,
+      make_ref(),
+      %{__struct__: NoSuchStruct, value: 1}
+    ]
+
+    for id <- ids do
+      text = logged(registry, id, {:error, :no_luck}, fn -> {:error, :no_luck} end)
+      assert text =~ "failed to start the worker of id "
+      assert text =~ ":no_luck"
+      assert String.valid?(text)
+      assert byte_size(text) < 2_000
+      assert [%{msg: {:report, %{report: report}}}] = reports()
+      assert String.length(report[:offender][:id]) <= 203
+      # Handlers may be sent the whole of it.
+      assert :erts_debug.flat_size(report) < 1_000
+    end
+  end
+
+  test "a reason of any size is cut too", %{registry: registry} do
+    reason = for n <- 1..50, do: {n, String.duplicate("much", 10_000)}
+    text = logged(registry, :id, {:error, reason}, fn -> {:error, reason} end)
+    assert text =~ "failed to start"
+    # Logger has a limit of its own, other handlers may have none.
+    assert [%{msg: {:report, report}, meta: meta}] = reports()
+    {format, args} = meta.report_cb.(report)
+    assert String.length(to_string(:io_lib.format(format, args))) < 10_000
+  end
+
+  test "the caller does not wait for the log", %{registry: registry} do
+    test = self()
+    :ok = :logger.add_handler(:held, GenRegistry.ReportsTest.Held, %{config: %{test: test}})
+    on_exit(fn -> :logger.remove_handler(:held) end)
+
+    capture_log(fn ->
+      assert GenRegistry.start(registry, :id, [fn -> {:error, :no_luck} end], :infinity) ==
+               {:error, :no_luck}
+
+      go(reached(:logging))
+      settle(registry)
+    end)
+  end
+
+  defmodule Held do
+    def log(%{msg: {:report, %{label: {GenRegistry, _}}}}, %{config: %{test: test}}) do
+      Lifecycle.wait(test, :logging)
+    end
+
+    def log(_event, _config), do: :ok
+  end
+end
