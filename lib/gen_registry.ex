@@ -59,6 +59,11 @@ defmodule GenRegistry do
   under a local name. `stop/3`, and calls to a registry that is a pid or on another node, exit as
   `GenServer.call/3` does.
 
+  ## Looking into it
+
+  `info/1` tells what a registry is about. Starts and ends of workers are `:telemetry` events, see
+  `GenRegistry.Telemetry`. Workers that fail to start are reported to the log.
+
   ## Configuration
 
       config :gen_registry, gen_module: MyGenServer
@@ -73,7 +78,7 @@ defmodule GenRegistry do
 
   @gen_module Application.compile_env(:gen_registry, :gen_module, GenServer)
 
-  @own_options [:name, :max_starting, :worker_shutdown]
+  @own_options [:name, :max_children, :max_starting, :worker_shutdown]
 
   @typedoc "A registry's name: the worker module, or what `:name` says."
   @type name :: atom
@@ -84,6 +89,7 @@ defmodule GenRegistry do
   @typedoc "See `start_link/2`."
   @type option ::
           {:name, name}
+          | {:max_children, non_neg_integer | :infinity}
           | {:max_starting, pos_integer}
           | {:worker_shutdown, timeout | :brutal_kill}
           | GenServer.option()
@@ -143,6 +149,8 @@ defmodule GenRegistry do
   Options:
 
     * `:name` - an atom, `worker_module` by default
+    * `:max_children` - how many workers there may be, `:infinity` by default. Where there is no room
+      for one more, a start answers `{:error, :max_children}`. See "A bound" below.
     * `:max_starting` - how many workers may be in their start at once, a positive integer, 64 by
       default. More of them wait for their turn in the order in which they were asked for; those
       that another worker asks for while it starts do not wait.
@@ -150,6 +158,31 @@ defmodule GenRegistry do
       before it is killed; 5,000 by default. `:infinity` never kills, `:brutal_kill` does not ask.
 
   All others go to `GenServer.start_link/3`.
+
+  ### A bound
+
+  With `:max_children`, a worker takes room from the moment its start begins until it is dead: those
+  that are being started count, and those that are being stopped. The bound holds through every
+  race: there are never more, and nobody is refused for a worker whose `:DOWN` was seen, or for a
+  start whose failure was answered.
+
+  Whoever asks when there is no room is refused at once. A start that has to wait for its turn, by
+  `:max_starting`, takes its room when that comes, and is refused then if those before it have taken
+  all of it. Who asks for an id that is being started or stopped waits for that, and needs room only
+  if its own start is to be tried.
+
+      iex> {:ok, _} = GenRegistry.start_link(ExampleWorker, name: ExampleWorker.Two, max_children: 2)
+      iex> {:ok, one} = GenRegistry.start(ExampleWorker.Two, 1)
+      iex> {:ok, _two} = GenRegistry.start(ExampleWorker.Two, 2)
+      iex> GenRegistry.lookup_or_start(ExampleWorker.Two, 3)
+      {:error, :max_children}
+      iex> {:ok, ^one} = GenRegistry.lookup_or_start(ExampleWorker.Two, 1)
+      iex> :ok = GenRegistry.stop(ExampleWorker.Two, 1)
+      iex> {:ok, _three} = GenRegistry.lookup_or_start(ExampleWorker.Two, 3)
+      iex> GenRegistry.count(ExampleWorker.Two)
+      2
+
+  ### Answers
 
   Answers `{:ok, pid}`, or `{:error, {:already_started, pid}}` if the name is taken. Raises
   `ArgumentError` for a name that is not an atom, for options that are no keyword list, and for
@@ -166,10 +199,23 @@ defmodule GenRegistry do
   def start_link(worker_module, opts \\ []) do
     validate_options!(opts)
     {own, gen} = Keyword.split(opts, @own_options)
-    own = Keyword.merge([name: worker_module, max_starting: 64, worker_shutdown: 5_000], own)
+
+    own =
+      Keyword.merge(
+        [name: worker_module, max_children: :infinity, max_starting: 64, worker_shutdown: 5_000],
+        own
+      )
 
     validate!(worker_module, &is_atom/1, "worker module", "a module")
     validate!(own[:name], &name?/1, "name of a registry", "an atom")
+
+    validate!(
+      own[:max_children],
+      &(&1 == :infinity or (is_integer(&1) and &1 >= 0)),
+      ":max_children",
+      "a number of workers or :infinity"
+    )
+
     validate!(own[:max_starting], &positive?/1, ":max_starting", "a positive integer")
 
     validate!(
@@ -275,9 +321,10 @@ defmodule GenRegistry do
     * `{:bad_return_value, value}` if it answered anything else
     * `{:not_local, pid}` for a process on another node, `{:already_registered, pid}` for one that
       is registered already
+    * `:max_children` if there is no room for one more, see `start_link/2`
     * `{:starter_died, reason}` if the process that ran it was killed
 
-  Each of these but `:ignore` and `{:already_started, pid}` is also reported to the log, once, at
+  Each of these but `:ignore`, `:max_children` and `{:already_started, pid}` is also reported to the log, once, at
   level `:error`, with the registry, the id (cut if it is long) and the reason.
 
   Of all who ask for an id at once, one starts it, and all get its process; if it fails, the others'
@@ -458,8 +505,8 @@ defmodule GenRegistry do
     * `:memory` - about how many bytes the table takes: ids, pids, and what is known of each process.
       It is not in it what the workers themselves take, and ids that are kept as copies by the VM
       (see "Ids" above) are in it without their contents.
-    * `:options` - what `start_link/2` was given, or its defaults: `:max_starting` and
-      `:worker_shutdown`
+    * `:options` - what `start_link/2` was given, or its defaults: `:max_children`,
+      `:max_starting` and `:worker_shutdown`
 
   The registry's process answers it, in some tens of microseconds, however many workers there are
   and whatever is in flight. Raises `ArgumentError` if `registry` can be none; if it is not running,

@@ -9,6 +9,8 @@ defmodule GenRegistryTest do
 
   import Lifecycle, only: [ended: 2, kill: 1, watch: 1]
 
+  @moduletag :capture_log
+
   describe "documentation" do
     setup do
       start_supervised!({GenRegistry, worker_module: ExampleWorker})
@@ -355,7 +357,6 @@ defmodule GenRegistryTest do
   end
 
   describe "count/1" do
-    @tag :capture_log
     test "follows starts, stops, ends and failures", context do
       {name, _} = registry(context)
       assert GenRegistry.count(name) == 0

@@ -7,6 +7,8 @@ defmodule GenRegistry.InfoTest do
 
   import Lifecycle
 
+  @moduletag :capture_log
+
   defp in_flight(registry) do
     Map.take(GenRegistry.info(registry), [:count, :starting, :stopping, :queued])
   end
@@ -64,7 +66,6 @@ defmodule GenRegistry.InfoTest do
     until(fn -> in_flight(registry) == %{count: 9, starting: 0, stopping: 0, queued: 0} end)
   end
 
-  @tag :capture_log
   test "counts the ids for which a killed starter's remains are ended as stopping", context do
     registry = registry(context, worker_shutdown: 30_000)
 

@@ -20,7 +20,8 @@ defmodule GenRegistry.ScheduleTest do
     11. Stops are answered `:ok` once the worker is gone, or `{:error, :not_found}`. Stops of one id
         with nothing between them are one stop.
     12. Strangers' messages and late ones change nothing.
-    13. When all starts and stops are over, nothing is left.
+    13. Where there is no room for a start, it fails for its own caller, and its starter is idle.
+    14. When all starts and stops are over, nothing is left.
   """
 
   use ExUnit.Case, async: true
@@ -97,6 +98,18 @@ defmodule GenRegistry.ScheduleTest do
     assert {schedule, [reply]} = Schedule.not_assigned(schedule, :a, :no_more)
     assert reply == {:reply, from(:c1), {:error, :no_more}}
     assert {schedule.flights, schedule.running} == {%{}, 0}
+  end
+
+  test "where there is no room, a start fails for its own caller, and its starter is idle" do
+    schedule = asked(new(1), a: start(:c1), a: stop(:c2), b: start(:c3))
+    assert {schedule, actions} = Schedule.refused(schedule, :a, :s1, :full)
+
+    # Each who waits has its own try.
+    assert [{:reply, {:c1, _}, {:error, :full}}, {:stop, :a}, {:start, :s1, :b, _}] = actions
+    assert {schedule, [reply]} = Schedule.refused(schedule, :b, :s1, :full)
+    assert reply == {:reply, from(:c3), {:error, :full}}
+    assert schedule.running == 0
+    assert Schedule.starters(schedule) == {[:s1], []}
   end
 
   test "what a dead starter left is cleared away before its id goes on; others do not wait" do

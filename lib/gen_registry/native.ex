@@ -55,8 +55,8 @@ defmodule GenRegistry.Native do
 
   # By what `open` answered: writes, and what its owner asks.
 
-  @spec open(atom) :: registry | :dead
-  def open(_name), do: not_loaded()
+  @spec open(atom, non_neg_integer | :infinity) :: registry | :dead
+  def open(_name, _max_children), do: not_loaded()
 
   @spec close(registry) :: :ok
   def close(_registry), do: not_loaded()
@@ -73,6 +73,12 @@ defmodule GenRegistry.Native do
 
   @spec known(registry, pid) :: boolean
   def known(_registry, _pid), do: not_loaded()
+
+  @spec promise(registry, term, parent) :: boolean
+  def promise(_registry, _id, _parent), do: not_loaded()
+
+  @spec give_back(registry, pid) :: :ok
+  def give_back(_registry, _parent), do: not_loaded()
 
   @spec memory(registry) :: non_neg_integer
   def memory(_registry), do: not_loaded()

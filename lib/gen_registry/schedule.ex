@@ -185,7 +185,7 @@ defmodule GenRegistry.Schedule do
   @doc "The new starter that an id was given."
   @spec assigned(t, id, pid) :: t
   def assigned(schedule, id, starter) do
-    {{:starting, :new, request, kind}, line} = schedule.flights[id]
+    {{:starting, _, request, kind}, line} = schedule.flights[id]
     put(schedule, id, {:starting, starter, request, kind}, line)
   end
 
@@ -196,6 +196,13 @@ defmodule GenRegistry.Schedule do
     {line, schedule} = land(schedule, id)
     {schedule, actions} = go_on(schedule, id, line)
     {schedule, [{:reply, from(request), {:error, reason}} | actions]}
+  end
+
+  @doc "There is no room for the child that a starter, which is idle again, should have started."
+  @spec refused(t, id, pid, reason :: term) :: {t, [action]}
+  def refused(schedule, id, starter, reason) do
+    schedule = assigned(schedule, id, :new)
+    not_assigned(%{schedule | idle: [starter | schedule.idle]}, id, reason)
   end
 
   @doc """

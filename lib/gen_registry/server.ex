@@ -17,6 +17,7 @@ defmodule GenRegistry.Server do
   defstruct [
     :name,
     :worker_module,
+    :max_children,
     :max_starting,
     :worker_shutdown,
     :table,
@@ -30,6 +31,8 @@ defmodule GenRegistry.Server do
     # Starters to their sweepers, and dead ones to the ids that wait for theirs.
     sweepers: %{},
     clearing: %{},
+    # Starts that found no room, but may: it is not known yet what a killed starter left.
+    held: [],
     # With events, starters to `{queue time, when it was}` of what they were last given. Without, `nil`.
     given: nil
   ]
@@ -65,9 +68,10 @@ defmodule GenRegistry.Server do
      %__MODULE__{
        name: name,
        worker_module: worker_module,
+       max_children: opts[:max_children],
        max_starting: opts[:max_starting],
        worker_shutdown: opts[:worker_shutdown],
-       table: Table.open(name),
+       table: Table.open(name, opts[:max_children]),
        schedule: Schedule.new(opts[:max_starting], &__MODULE__.waiting?/1),
        given: if(Telemetry.present?(), do: %{})
      }}
@@ -85,7 +89,7 @@ defmodule GenRegistry.Server do
     case Table.lookup_alive(state.name, id) do
       {:ok, pid} when kind == :lookup_or_start -> {:reply, {:ok, pid}, state}
       {:ok, pid} -> {:reply, {:error, {:already_started, pid}}, state}
-      {:error, :not_found} -> request(state, id, {kind, from, {args, received(state)}})
+      {:error, :not_found} -> request_start(state, id, {kind, from, {args, received(state)}})
     end
   end
 
@@ -125,7 +129,13 @@ defmodule GenRegistry.Server do
     alive? =
       match?({:ok, pid} when node(pid) == node(), outcome) and Table.alive?(elem(outcome, 1))
 
-    {:noreply, carry_out(state, Schedule.started(state.schedule, starter, id, outcome, alive?))}
+    state = carry_out(state, Schedule.started(state.schedule, starter, id, outcome, alive?))
+    # Of a start that failed, the next one for the starter has the place. There may be none.
+    if bounded?(state) and Schedule.idle?(state.schedule, starter) do
+      Table.give_back(state.table, starter)
+    end
+
+    {:noreply, state}
   end
 
   def handle_info({:DOWN, monitor, :process, _, _}, state)
@@ -177,15 +187,19 @@ defmodule GenRegistry.Server do
 
   def handle_info({:swept, starter}, state) when is_map_key(state.clearing, starter) do
     {id, clearing} = Map.pop!(state.clearing, starter)
+    if bounded?(state), do: Table.give_back(state.table, starter)
     # It may have registered the worker, and died before it could say so.
-    {:noreply, act(%{state | clearing: clearing}, {:stop, id})}
+    state = act(%{state | clearing: clearing}, {:stop, id})
+    {held, state} = get_and_update_in(state.held, &{&1, []})
+    {:noreply, Enum.reduce(Enum.reverse(held), state, &act(&2, &1))}
   end
 
   # A starter, or a stranger: then there is nothing to do.
   def handle_info({:EXIT, pid, reason}, state) do
     {sweeper, sweepers} = Map.pop(state.sweepers, pid)
     if sweeper, do: Sweeper.report(sweeper)
-    {given, state} = pop_given(%{state | sweepers: sweepers}, pid)
+    held = Enum.reject(state.held, &match?({:start, ^pid, _, _}, &1))
+    {given, state} = pop_given(%{state | sweepers: sweepers, held: held}, pid)
     state = carry_out(state, Schedule.starter_died(state.schedule, pid, reason))
     with %{^pid => id} <- state.clearing, do: tell_of_killed(state, id, reason, given)
     {:noreply, state}
@@ -222,6 +236,19 @@ defmodule GenRegistry.Server do
 
   ## What the schedule decided
 
+  # Where there is no room, whoever asks is told so at once, rather than when its turn comes. But an
+  # id in flight may need none, or its own: as may any, while it is not known what is left of others.
+  defp request_start(state, id, request) do
+    if bounded?(state) and state.clearing == %{} and
+         not Schedule.in_flight?(state.schedule, id) and not Table.room?(state.table, id) do
+      {:reply, {:error, :max_children}, state}
+    else
+      request(state, id, request)
+    end
+  end
+
+  defp bounded?(state), do: state.max_children != :infinity
+
   defp request(state, id, request) do
     {:noreply, carry_out(state, Schedule.request(state.schedule, id, request))}
   end
@@ -247,15 +274,17 @@ defmodule GenRegistry.Server do
     end
   end
 
-  defp act(%{given: nil} = state, {:start, starter, id, {_kind, from, {args, nil}}}) do
-    Starter.run(starter, id, args, from, nil)
-    state
-  end
+  defp act(state, {:start, starter, id, request} = start) do
+    cond do
+      not bounded?(state) or Table.promise(state.table, id, starter) ->
+        give(state, starter, id, request)
 
-  defp act(state, {:start, starter, id, {_kind, from, {args, received}}}) do
-    now = System.monotonic_time()
-    Starter.run(starter, id, args, from, now - received)
-    put_in(state.given[starter], {now - received, now})
+      state.clearing == %{} ->
+        carry_out(state, Schedule.refused(state.schedule, id, starter, :max_children))
+
+      true ->
+        update_in(state.held, &[start | &1])
+    end
   end
 
   defp act(state, {:stop, id}) do
@@ -276,6 +305,17 @@ defmodule GenRegistry.Server do
   defp act(state, {:probe, id, from}) do
     if state.unprobed == [], do: Process.send_after(self(), :probe, @probe_after)
     update_in(state.unprobed, &[{id, from} | &1])
+  end
+
+  defp give(%{given: nil} = state, starter, id, {_kind, from, {args, nil}}) do
+    Starter.run(starter, id, args, from, nil)
+    state
+  end
+
+  defp give(state, starter, id, {_kind, from, {args, received}}) do
+    now = System.monotonic_time()
+    Starter.run(starter, id, args, from, now - received)
+    put_in(state.given[starter], {now - received, now})
   end
 
   # The busy starter in whose worker's init, or in whose `start_link`, this process runs.
@@ -381,7 +421,11 @@ defmodule GenRegistry.Server do
       queued: queued,
       starters: map_size(state.sweepers),
       memory: Table.memory(state.table),
-      options: [max_starting: state.max_starting, worker_shutdown: state.worker_shutdown]
+      options: [
+        max_children: state.max_children,
+        max_starting: state.max_starting,
+        worker_shutdown: state.worker_shutdown
+      ]
     }
   end
 

@@ -102,9 +102,14 @@ defmodule GenRegistry.Table do
   @spec id?(term) :: boolean
   def id?(term), do: Native.id?(term)
 
-  @doc "Opens the table of the calling process, which is registered under this name."
-  @spec open(GenRegistry.name()) :: t
-  def open(name), do: Native.open(name)
+  @doc """
+  Opens the table of the calling process, which is registered under this name.
+
+  With a bound, it has room for so many children: workers that have a parent, registered or
+  promised. One that is registered without a parent takes none of it.
+  """
+  @spec open(GenRegistry.name(), max_children :: non_neg_integer | :infinity) :: t
+  def open(name, max_children), do: Native.open(name, max_children)
 
   @doc "Ends reads, and refuses registrations from now on."
   @spec close(t) :: :ok
@@ -134,6 +139,23 @@ defmodule GenRegistry.Table do
   @doc "Whether a process is one of `processes/1`."
   @spec known?(t, pid) :: boolean
   def known?(table, pid), do: Native.known(table, pid)
+
+  @doc "Whether there is room for a child with this id."
+  @spec room?(t, term) :: boolean
+  def room?(table, id), do: Native.promise(table, id, nil)
+
+  @doc """
+  Promises a place to the next child that a starter registers, for this id, if there is room. From
+  then on that child has the place, until it is dead.
+
+  A promise that the starter has already is kept for it.
+  """
+  @spec promise(t, term, starter :: pid) :: boolean
+  def promise(table, id, starter), do: Native.promise(table, id, starter)
+
+  @doc "Gives back what a starter was promised and has not used."
+  @spec give_back(t, starter :: pid) :: :ok
+  def give_back(table, starter), do: Native.give_back(table, starter)
 
   @doc "About how many bytes it takes, see `GenRegistry.info/1`."
   @spec memory(t) :: non_neg_integer

@@ -47,6 +47,7 @@ defmodule ScheduleWorld do
     :queued,
     :joined_stop,
     :no_starter,
+    :refused,
     :ok,
     :ok_but_dead,
     :failed,
@@ -470,6 +471,14 @@ defmodule ScheduleWorld do
     run = %{id: id, request: request, kind: kind, ended?: false, number: serial}
 
     cond do
+      starter != :new and :rand.uniform(8) == 1 ->
+        see(:refused)
+        assert starter in world.idle
+
+        decided(world, {:free, id}, [{from(request), {:error, :refused}}], fn schedule ->
+          Schedule.refused(schedule, id, starter, :refused)
+        end)
+
       starter != :new ->
         assert starter in world.idle
         put_in(%{world | idle: world.idle -- [starter]}.runs[starter], run)

@@ -186,6 +186,20 @@ fn is_id<'a>(env: Env<'a>, [term]: [Term<'a>; 1], limit: usize) -> Result<Term<'
 }
 hot::nif!(c"id?", 1, is_id);
 
+fn promise<'a>(
+    env: Env<'a>,
+    [handle, id, parent]: [Term<'a>; 3],
+    limit: usize,
+) -> Result<Term<'a>, Failed> {
+    let Ok(registry) = handle.decode::<ResourceArc<Registry>>() else {
+        return Err(Failed::BadArg);
+    };
+    with_id(id, limit, |id| {
+        registry.promise(env, id, pid_from_term(parent)).encode(env)
+    })
+}
+hot::nif!(c"promise", 3, promise);
+
 fn entry_to_term<'a>(env: Env<'a>, id: Stored<'_, Copied>, pid: Pid) -> Term<'a> {
     (to_term(env, id), pid_to_term(env, pid)).encode(env)
 }
@@ -242,12 +256,13 @@ fn scan<'a>(env: Env<'a>, [name, cursor]: [Term<'a>; 2], limit: usize) -> Result
 hot::nif!(c"scan", 2, scan);
 
 #[rustler::nif]
-fn open<'a>(env: Env<'a>, name: Term<'a>) -> NifResult<Term<'a>> {
+fn open<'a>(env: Env<'a>, name: Term<'a>, max_children: Term<'a>) -> NifResult<Term<'a>> {
     if !name.is_atom() {
         return Err(Error::BadArg);
     }
     let owner = pid_from_local(env.pid()).ok_or(Error::BadArg)?;
-    match Registry::open(env, term_word(name), owner) {
+    // What is no number that fits is a bound that is never reached.
+    match Registry::open(env, term_word(name), owner, max_children.decode().ok()) {
         Some(registry) => Ok(registry.encode(env)),
         None => Ok(atoms::dead().to_term(env)),
     }
@@ -273,6 +288,14 @@ fn track<'a>(
 #[rustler::nif]
 fn known(registry: ResourceArc<Registry>, pid: LocalPid) -> bool {
     pid_from_local(pid).is_some_and(|pid| registry.knows(pid))
+}
+
+#[rustler::nif]
+fn give_back(registry: ResourceArc<Registry>, parent: LocalPid) -> rustler::Atom {
+    if let Some(parent) = pid_from_local(parent) {
+        registry.give_back(parent);
+    }
+    atoms::ok()
 }
 
 #[rustler::nif]

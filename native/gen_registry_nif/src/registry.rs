@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use registry_table::{Conflict, Id, Names, Pid, Published, Table, Worker};
+use registry_table::{Conflict, Id, Names, Pid, Published, Table, Worker, pin};
 use rustler::{Env, LocalPid, Monitor, Resource, ResourceArc, Term};
 
 use crate::copied::Copied;
@@ -57,10 +57,19 @@ impl Registry {
     /// is dead already.
     ///
     /// The last registry of this name is let go of: none of its processes is alive.
-    pub fn open(env: Env<'_>, name: u64, owner: Pid) -> Option<ResourceArc<Self>> {
+    pub fn open(
+        env: Env<'_>,
+        name: u64,
+        owner: Pid,
+        max_children: Option<usize>,
+    ) -> Option<ResourceArc<Self>> {
         point!(c"open");
         let slot = NAMES.claim(name);
-        let table = Arc::new(Table::new());
+        let table = Table::new();
+        let table = Arc::new(match max_children {
+            Some(most) => table.bounded(most),
+            None => table,
+        });
         let registry = ResourceArc::new(Self {
             slot,
             table: Arc::clone(&table),
@@ -122,6 +131,25 @@ impl Registry {
     /// About how many bytes its table takes.
     pub fn memory(&self) -> usize {
         self.table.memory()
+    }
+
+    /// Whether there is room for a child with this id; a parent is promised it.
+    pub fn promise(&self, env: Env<'_>, id: &Id<'_, Term<'_>>, parent: Option<Pid>) -> bool {
+        let promise = || match parent {
+            Some(parent) => self.table.promise(parent),
+            None => self.table.has_room(),
+        };
+        promise() || {
+            // The id's last process, if it is dead: it is not in the way, however late the news.
+            let last = self.table.get(id, &pin());
+            let dead = last.filter(|&pid| !is_alive(env, pid));
+            dead.is_some_and(|pid| self.table.remove(pid)) && promise()
+        }
+    }
+
+    /// Gives back the room that a parent was promised and has not used.
+    pub fn give_back(&self, parent: Pid) {
+        self.table.give_back(parent);
     }
 
     /// Takes an id out of sight.

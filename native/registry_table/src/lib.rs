@@ -21,6 +21,7 @@
 //! of 64 for the time of one insert or removal.
 
 mod boxed;
+mod children;
 mod epoch;
 mod id;
 #[cfg(all(test, registry_table_loom))]

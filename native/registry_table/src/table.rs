@@ -1,6 +1,7 @@
 //! The workers of one registry: by id for everyone, by pid for those who clean up.
 
 use crate::boxed::{Boxed, MIDDLE, WIDE, with_stored};
+use crate::children::Children;
 use crate::epoch::{Pinned, collect_if_due, pin};
 use crate::id::{Id, Opaque, Pid, Seed, Stored};
 use crate::past::{Leaving, Past};
@@ -21,6 +22,8 @@ pub struct Table<O: Opaque> {
     /// What is known of each process, whether lookups see it or not.
     pids: Pids<Record>,
     past: Past<O>,
+    /// The room for workers that have a parent, if it is bounded.
+    children: Option<Children>,
     seed: Seed,
     count: Apart<AtomicUsize>,
     processes: Apart<AtomicUsize>,
@@ -82,6 +85,8 @@ struct Record {
     /// The upper half of the id's hash.
     hash: u32,
     place: Place,
+    /// Whether it has a place among the children. Never changes.
+    child: bool,
 }
 
 /// Where a process's entry is.
@@ -158,11 +163,38 @@ impl<O: Opaque> Table<O> {
                 .unwrap_or_else(|_| unreachable!("so many were made")),
             pids: Pids::new(),
             past: Past::new(),
+            children: None,
             count: Apart(AtomicUsize::new(0)),
             processes: Apart(AtomicUsize::new(0)),
             closed: AtomicBool::new(false),
             random: Apart(AtomicU64::new(seed.hash_word(1))),
             seed,
+        }
+    }
+
+    /// The same table, with room for so many workers that have a parent: each of them needs a
+    /// [promise](Table::promise), and has its place until it is removed.
+    pub fn bounded(mut self, children: usize) -> Self {
+        self.children = Some(Children::new(children));
+        self
+    }
+
+    /// Whether there is room for one more child.
+    pub fn has_room(&self) -> bool {
+        self.children.as_ref().is_none_or(Children::has_room)
+    }
+
+    /// Promises a place to the next worker that this parent has inserted, or keeps the promise that
+    /// it has. Answers whether there was room.
+    pub fn promise(&self, parent: Pid) -> bool {
+        let children = self.children.as_ref();
+        children.is_none_or(|children| children.promise(parent))
+    }
+
+    /// Gives back the promise that a parent has not used, if it has one.
+    pub fn give_back(&self, parent: Pid) {
+        if let Some(children) = &self.children {
+            children.give_back(parent);
         }
     }
 
@@ -291,7 +323,12 @@ impl<O: Opaque> Table<O> {
     /// Answers whether it was known.
     pub fn remove(&self, pid: Pid) -> bool {
         let removed = self.hide(pid, None, Leaving::Removed);
-        if removed.is_some() {
+        if let Some(record) = removed {
+            if record.child
+                && let Some(children) = &self.children
+            {
+                children.gone();
+            }
             // Release, with the Acquire in `is_drained`: whoever sees the last one gone sees all
             // of it.
             self.processes.0.fetch_sub(1, Ordering::Release);
@@ -436,6 +473,8 @@ impl<O: Opaque> Table<O> {
     }
 
     fn record(&self, worker: Worker, hash: u64, place: Place) -> Result<(), Conflict> {
+        let born = |children: &Children| worker.parent.is_some_and(|p| children.born(p));
+        let seen = place != Place::Hidden;
         let new = self.pids.insert(worker.pid, || {
             // First, for as soon as others know the process, they may remove it.
             self.processes.0.fetch_add(1, Ordering::Relaxed);
@@ -443,6 +482,7 @@ impl<O: Opaque> Table<O> {
                 parent: worker.parent,
                 hash: upper_half(hash),
                 place,
+                child: seen && self.children.as_ref().is_some_and(born),
             }
         });
         new.then_some(()).ok_or(Conflict::PidTaken)

@@ -136,6 +136,14 @@ impl Tested {
         }
     }
 
+    /// With room for so many children.
+    pub fn bounded(children: usize) -> Self {
+        Self {
+            table: Table::new().bounded(children),
+            canary: Arc::new(()),
+        }
+    }
+
     pub fn get(&self, id: &TestId) -> Option<Pid> {
         let guard = registry_table::pin();
         self.table.get(&id.borrow(&self.canary), &guard)

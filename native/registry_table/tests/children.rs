@@ -1,0 +1,115 @@
+//! A bound of children: each has a place from the promise to its removal, and none other has.
+
+mod common;
+
+use common::{TestId, Tested, pid};
+use registry_table::{Conflict, Worker};
+
+/// The child of this number, of the parent of that one.
+fn child(number: u64, parent: u64) -> Worker {
+    Worker {
+        pid: pid(number),
+        parent: Some(pid(parent)),
+    }
+}
+
+#[test]
+fn a_promise_is_a_place_until_the_child_is_removed() {
+    let tested = Tested::bounded(1);
+    let (parent, other) = (pid(100), pid(101));
+    assert!(tested.has_room() && tested.promise(parent));
+    // Once, however often it is asked for.
+    assert!(tested.promise(parent));
+    assert!(!tested.has_room() && !tested.promise(other));
+
+    assert_eq!(tested.insert_child(&TestId::nth(1), child(1, 100)), Ok(()));
+    assert!(!tested.promise(parent) && !tested.promise(other));
+    // There is nothing to give back any more.
+    tested.give_back(parent);
+    assert!(!tested.has_room());
+    // It is out of sight, but not gone.
+    assert!(tested.retire(&TestId::nth(1)).is_some());
+    assert!(!tested.has_room());
+    assert!(tested.remove(pid(1)));
+    assert!(tested.promise(other));
+    assert!(!tested.remove(pid(1)) && !tested.has_room());
+
+    tested.give_back(other);
+    tested.give_back(other);
+    assert!(tested.promise(parent) && !tested.promise(other));
+}
+
+#[test]
+fn a_refused_insertion_leaves_the_promise() {
+    let tested = Tested::bounded(2);
+    assert!(tested.promise(pid(100)));
+    assert_eq!(tested.insert_child(&TestId::nth(1), child(1, 100)), Ok(()));
+    assert!(tested.promise(pid(100)));
+    let taken = tested.insert_child(&TestId::nth(1), child(2, 100));
+    assert_eq!(taken, Err(Conflict::IdTaken(pid(1))));
+    let known = tested.insert_child(&TestId::nth(2), child(1, 100));
+    assert_eq!(known, Err(Conflict::PidTaken));
+    assert!(!tested.has_room());
+    tested.give_back(pid(100));
+    assert!(tested.has_room());
+}
+
+#[test]
+fn who_has_no_place_takes_none_and_leaves_none() {
+    let tested = Tested::bounded(1);
+    assert!(tested.promise(pid(100)));
+    // Without a parent, of another parent, and tracked.
+    assert_eq!(tested.insert(&TestId::nth(1), pid(1)), Ok(()));
+    assert_eq!(tested.insert_child(&TestId::nth(2), child(2, 101)), Ok(()));
+    assert!(tested.track(child(3, 100)));
+    for number in 1..=3 {
+        assert!(tested.remove(pid(number)));
+    }
+    assert!(!tested.has_room());
+    assert_eq!(tested.insert_child(&TestId::nth(1), child(1, 100)), Ok(()));
+    assert!(!tested.has_room());
+    assert!(tested.remove(pid(1)));
+    assert!(tested.has_room());
+}
+
+#[test]
+fn without_a_bound_there_is_always_room() {
+    let tested = Tested::new();
+    for number in 0..1_000 {
+        assert!(tested.has_room() && tested.promise(pid(100)));
+        let id = TestId::nth(number);
+        assert_eq!(tested.insert_child(&id, child(number, 100)), Ok(()));
+    }
+}
+
+#[test]
+fn racing_parents_are_promised_as_many_places_as_there_are() {
+    const MOST: usize = 5;
+    let tested = Tested::bounded(MOST);
+    std::thread::scope(|scope| {
+        for parent in 0..4 {
+            let tested = &tested;
+            scope.spawn(move || {
+                for round in 0..5_000 {
+                    if !tested.promise(pid(100 + parent)) {
+                        continue;
+                    }
+                    let number = 1_000 + parent * 10 + round % 3;
+                    let id = TestId::nth(number);
+                    if tested.insert_child(&id, child(number, 100 + parent)) != Ok(()) {
+                        tested.give_back(pid(100 + parent));
+                    }
+                    assert!(tested.count() <= MOST);
+                    tested.remove(pid(1_000 + parent * 10 + (round + 1) % 3));
+                }
+            });
+        }
+    });
+    for number in 1_000..1_040 {
+        tested.remove(pid(number));
+    }
+    for parent in 0..MOST {
+        assert!(tested.promise(pid(100 + parent as u64)));
+    }
+    assert!(!tested.has_room());
+}
