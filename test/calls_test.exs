@@ -5,6 +5,8 @@ defmodule GenRegistry.CallsTest do
 
   use ExUnit.Case, async: true
 
+  @moduletag :capture_log
+
   setup %{test: test, module: module} do
     name = Module.concat(module, test)
     registry = start_supervised!({GenRegistry, worker_module: FunWorker, name: name})
@@ -136,7 +138,6 @@ defmodule GenRegistry.CallsTest do
     end
 
     # All it must know are the three calls.
-    @tag :capture_log
     test "hears nothing more from a caller that waits no longer", context do
       proxy = put_proxy(context, :hand_on)
       {fun, go_on} = blocking()

@@ -243,6 +243,11 @@ defmodule GenRegistry.HostileInputTest do
        {:raises, ArgumentError, "the name of a registry must be"}},
       option.(:name, @no_registry_names, "the name of a registry must be an atom, got: "),
       option.(
+        :max_children,
+        [-1, 1.5, :many, nil, "1", [1]],
+        ":max_children must be a number of workers or :infinity, got: "
+      ),
+      option.(
         :max_starting,
         [0, -1, 1.5, :infinity, nil, "1"],
         ":max_starting must be a positive"
@@ -350,13 +355,21 @@ defmodule GenRegistry.HostileInputTest do
 
     List.flatten([
       for(server <- no_servers(context), do: {GenRegistry, :stop, [server, :id], no_server}),
+      for(server <- no_servers(context), do: {GenRegistry, :info, [server], no_server}),
       for timeout <- @no_timeouts, server <- [name, server] do
         {GenRegistry, :stop, [server, :id, timeout], no_timeout}
       end,
       for(server <- no_process, do: {GenRegistry, :stop, [server, :id], {:exits, :noproc}}),
+      for(server <- no_process, do: {GenRegistry, :info, [server], {:exits, :noproc}}),
       for server <- [Terms.external_pid(), {name, :other@nowhere}] do
-        {GenRegistry, :stop, [server, :id, 1_000], {:exits, :nodedown}}
+        [
+          {GenRegistry, :stop, [server, :id, 1_000], {:exits, :nodedown}},
+          {GenRegistry, :info, [server], {:exits, :nodedown}}
+        ]
       end,
+      # Without `:telemetry`, which is not here.
+      {GenRegistry.Telemetry, :present?, [], {:answers, false}},
+      {GenRegistry.Telemetry, :execute, [[:exit], %{}, %{}], {:answers, :ok}},
       for id <- [:none, nil, "resident", [:resident], {:resident}, dead, Terms.external_pid()] do
         {GenRegistry, :stop, [name, id, 2 ** 32 - 1], {:answers, {:error, :not_found}}}
       end
@@ -461,7 +474,7 @@ defmodule GenRegistry.HostileInputTest do
           native.(:processes, [no_name], {:answers, []})
         ]
       end,
-      for(no_name <- no_servers(context), do: native.(:open, [no_name], badarg)),
+      for(no_name <- no_servers(context), do: native.(:open, [no_name, :infinity], badarg)),
       for cursor <- [-1, 1.5, 2 ** 64, 2 ** 70, -(2 ** 70), nil, :done, "0", [], {0}] do
         native.(:scan, [name, cursor], badarg)
       end,
@@ -475,6 +488,9 @@ defmodule GenRegistry.HostileInputTest do
           native.(:register, [no_table, :id, self(), self()], badarg),
           native.(:retire, [no_table, :resident], badarg),
           native.(:track, [no_table, self(), nil], badarg),
+          native.(:memory, [no_table], badarg),
+          native.(:promise, [no_table, :id, self()], badarg),
+          native.(:give_back, [no_table, self()], badarg),
           native.(:known, [no_table, resident], badarg)
         ]
       end,
@@ -483,6 +499,8 @@ defmodule GenRegistry.HostileInputTest do
           native.(:alive, [no_pid], badarg),
           native.(:register, [table, :id, no_pid, self()], badarg),
           native.(:track, [table, no_pid, nil], badarg),
+          native.(:promise, [table, :id, no_pid], {:answers, true}),
+          native.(:give_back, [table, no_pid], badarg),
           native.(:known, [table, no_pid], badarg)
         ]
       end,
@@ -505,7 +523,8 @@ defmodule GenRegistry.HostileInputTest do
         [
           native.(:id?, [id], {:answers, false}),
           native.(:register, [table, id, self(), nil], {:answers, :id_too_large}),
-          native.(:retire, [table, id], {:answers, :not_found})
+          native.(:retire, [table, id], {:answers, :not_found}),
+          native.(:promise, [table, id, self()], {:answers, false})
         ]
       end
     ])

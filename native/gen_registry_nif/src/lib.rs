@@ -194,9 +194,13 @@ fn promise<'a>(
     let Ok(registry) = handle.decode::<ResourceArc<Registry>>() else {
         return Err(Failed::BadArg);
     };
-    with_id(id, limit, |id| {
+    let promised = with_id(id, limit, |id| {
         registry.promise(env, id, pid_from_term(parent)).encode(env)
-    })
+    });
+    match promised {
+        Err(Failed::NoId) => Ok(false.encode(env)),
+        promised => promised,
+    }
 }
 hot::nif!(c"promise", 3, promise);
 
