@@ -45,7 +45,7 @@ defmodule GenRegistry do
     * A worker that is slow to start, or crashes in its start, neither delays nor harms another.
     * A worker that ends is forgotten in the course of its exit, by the VM itself: whoever has seen
       the `:DOWN` of a monitor that was set while the worker was alive finds its id free.
-    * Reads run in their caller and take no lock.
+    * Reads run in their caller and take no lock (`lookup_id/2` one of many, for the time of a look).
 
   ## Ids
 

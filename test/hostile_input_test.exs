@@ -267,6 +267,35 @@ defmodule GenRegistry.HostileInputTest do
   defp reads(context) do
     sum = fn {_, _}, sum -> sum + 1 end
     reads = [lookup: [:resident], count: [], sample: [], reduce: [0, sum], to_list: []]
+    reads = reads ++ [lookup_many: [[:resident]], lookup_id: [context.resident]]
+
+    # It reads when it is gone through.
+    no_streams =
+      for name <- no_names(context) do
+        raises? = fn {:answer, stream} ->
+          error = catch_error(Enum.to_list(stream))
+          is_struct(error, ArgumentError) and error.message =~ "unknown registry"
+        end
+
+        {GenRegistry, :stream, [name], {:is, raises?}}
+      end
+
+    no_lists =
+      for ids <- [nil, :id, 1, "ids", %{}, {1}, 1..2, [1 | 2], [:resident | :resident]] do
+        part = "the ids must be a list, got: "
+        {GenRegistry, :lookup_many, [context.name, ids], {:raises, ArgumentError, part}}
+      end
+
+    no_pids =
+      for pid <- [nil, :pid, 0, "pid", [self()], make_ref(), hd(Port.list()), context.name] do
+        part = "the process must be a pid, got: "
+        {GenRegistry, :lookup_id, [context.name, pid], {:raises, ArgumentError, part}}
+      end
+
+    no_workers =
+      for pid <- [context.dead, context.server, self(), Terms.external_pid()] do
+        {GenRegistry, :lookup_id, [context.name, pid], {:answers, {:error, :not_found}}}
+      end
 
     no_registry =
       for name <- no_names(context), {function, args} <- reads do
@@ -293,7 +322,7 @@ defmodule GenRegistry.HostileInputTest do
        {:answers, {:error, :not_found}}}
     ]
 
-    no_registry ++ no_reducer ++ failing
+    Enum.concat([no_registry, no_reducer, failing, no_streams, no_lists, no_pids, no_workers])
   end
 
   defp starts(context) do
@@ -387,6 +416,8 @@ defmodule GenRegistry.HostileInputTest do
       for id <- too_large_ids() do
         [
           {GenRegistry, :lookup, [context.name, id], not_found},
+          {GenRegistry, :lookup_many, [context.name, [id, :resident, id]],
+           {:answers, [resident: context.resident]}},
           {GenRegistry, :lookup_or_start, [context.name, id], too_large},
           {GenRegistry, :start, [context.server, id], too_large},
           {GenRegistry, :stop, [context.name, id], not_found}
@@ -406,6 +437,8 @@ defmodule GenRegistry.HostileInputTest do
   def start_and_stop(registry, id) do
     {:ok, pid} = GenRegistry.start(registry, id)
     {:ok, ^pid} = GenRegistry.lookup(registry, id)
+    [{_, ^pid}, {:resident, _}] = GenRegistry.lookup_many(registry, [:none, id, :resident])
+    {:ok, _} = GenRegistry.lookup_id(registry, pid)
     {:ok, pid} = GenRegistry.lookup_or_start(registry, id)
     :ok = GenRegistry.stop(registry, id)
     {:ok, pid}
@@ -467,6 +500,8 @@ defmodule GenRegistry.HostileInputTest do
         [
           native.(:lookup, [no_name, :resident], {:answers, :not_running}),
           native.(:lookup_alive, [no_name, :resident], {:answers, :not_running}),
+          native.(:lookup_many, [no_name, [:resident]], {:answers, :not_running}),
+          native.(:lookup_id, [no_name, resident], {:answers, :not_running}),
           native.(:count, [no_name], {:answers, :not_running}),
           native.(:sample, [no_name], {:answers, :not_running}),
           native.(:scan, [no_name, 0], {:answers, :not_running}),
@@ -475,6 +510,10 @@ defmodule GenRegistry.HostileInputTest do
         ]
       end,
       for(no_name <- no_servers(context), do: native.(:open, [no_name, :infinity], badarg)),
+      for(ids <- [nil, :id, 1, "ids", %{}, {1}], do: native.(:lookup_many, [name, ids], badarg)),
+      for no_pid <- no_pids do
+        native.(:lookup_id, [name, no_pid], {:answers, :not_found})
+      end,
       for cursor <- [-1, 1.5, 2 ** 64, 2 ** 70, -(2 ** 70), nil, :done, "0", [], {0}] do
         native.(:scan, [name, cursor], badarg)
       end,

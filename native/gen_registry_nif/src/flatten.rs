@@ -351,7 +351,7 @@ impl Flattener<'_> {
                 // SAFETY: an element of a tuple is of the tuple's environment.
                 let element = |&word| unsafe { Term::new(env, to_raw(word)) };
                 left.extend(elements.iter().map(element));
-            } else if let Ok((head, tail)) = term.list_get_cell() {
+            } else if let Some((head, tail)) = cell(term) {
                 self.opaque(1);
                 left.extend([tail, head]);
             } else if let Some(mut pairs) = Pairs::new(term) {

@@ -47,15 +47,15 @@ pub fn lookup_many<'a>(
         many += 1;
         rest = after;
     }
-    if many == 0
-        && let Some((term, after)) = cell(rest)
-    {
+    if many == 0 && !rest.is_empty_list() {
+        let (term, after) = cell(rest).ok_or(Failed::BadArg)?;
         match compound_of_any_size(term, &mut large, limit) {
             Ok(id) => {
                 probes[0] = id;
                 terms[0] = term.as_c_arg();
                 many = 1;
             }
+            // It is no id, so there is no process.
             Err(Failed::NoId) => {}
             Err(failed) => return Err(failed),
         }

@@ -16,9 +16,10 @@
 //!
 //! # Locks
 //!
-//! [`Table::get`], [`Table::count`], [`Table::scan`] and [`Table::sample`] take no lock, and all but
+//! [`Table::get`], [`Table::get_many`], [`Table::count`], [`Table::scan`] and [`Table::sample`] take no lock, and all but
 //! the last, which draws a random number, write no memory that threads share. Writers lock one shard
-//! of 64 for the time of one insert or removal.
+//! of 64 for the time of one insert or removal. [`Table::id_of`] and [`Table::last_id_of`] go the way
+//! of the writers, by pid, and lock one shard of 1024 and of 64 for the time of one look.
 
 mod boxed;
 mod children;

@@ -485,6 +485,23 @@ fn an_opaque_id_is_whole_until_it_is_freed() {
 }
 
 #[test]
+fn a_process_that_ends_has_its_id_throughout() {
+    explore("a_process_that_ends_has_its_id_throughout", Some(2), || {
+        let table = table([(word(1), 1)]);
+        let writer = beside(&table, |table| {
+            assert!(table.retire(&word(1)).is_some());
+            assert!(table.remove(pid(1)));
+        });
+        let there = || table.id_of(pid(1), |_| ());
+        let id = there().or_else(|| table.last_id_of(pid(1), |_| ()));
+        assert_eq!(id, Some(()));
+        writer.join().expect("it removes");
+        assert_eq!(there(), None);
+        assert_eq!(table.last_id_of(pid(1), |_| ()), Some(()));
+    });
+}
+
+#[test]
 fn who_sees_a_process_sees_what_led_to_it() {
     explore("who_sees_a_process_sees_what_led_to_it", Some(3), || {
         let table = table([(word(1), 1), (word(2), 2)]);

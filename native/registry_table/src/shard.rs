@@ -183,8 +183,10 @@ impl<const STRIDE: usize, const PARTS: usize> Parts<STRIDE, PARTS> {
         let Some(slot) = segment.find_pid(hash, pid) else {
             return false;
         };
-        keep(Kept::of(slot));
-        segment.set_pid(slot, None);
+        let kept = Kept::of(slot);
+        planted!("kept too late", segment.set_pid(slot, None));
+        keep(kept);
+        planted!("kept too late", (), segment.set_pid(slot, None));
         if segment.live() == 0 {
             self.replace::<O>(hash, segment, None, boxed);
         } else if segment.is_sparse() {
