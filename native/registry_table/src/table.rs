@@ -363,9 +363,9 @@ impl<O: Opaque> Table<O> {
         self.count.0.load(Ordering::Relaxed)
     }
 
-    /// About how many bytes it takes: slots, ids that fit into none, what is known of each
-    /// process, and the ids of those that are not there any more. It is not in it what an [`Opaque`] has elsewhere, nor what was retired and waits for
-    /// its last readers.
+    /// About how many bytes it takes: slots, ids that fit into none, what is known of each process,
+    /// and the ids of those that are not there any more. It is not in it what an [`Opaque`] has
+    /// elsewhere, nor what was retired and waits for its last readers.
     ///
     /// Takes some tens of microseconds, however many entries there are.
     pub fn memory(&self) -> usize {
