@@ -283,7 +283,7 @@ defmodule GenRegistry do
 
   One that has ended is answered for a while, so that a `:DOWN` can be understood. Of small ids, up
   to 48 bytes, the last 256 that ended are always known, and about 16,000 as a rule; of larger ones
-  it is fewer. They are forgotten when the registry ends. If you must know each, however many end
+  it is fewer, and those of more than 16 KB, or with funs or bitstrings in them, are not kept. They are forgotten when the registry ends. If you must know each, however many end
   at once, set the monitors yourself and keep the ids beside them, in a map from monitor to id. And
   that an id is answered does not say that its worker lives: `lookup/2` of that id does.
 

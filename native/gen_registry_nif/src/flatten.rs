@@ -251,6 +251,7 @@ fn nested<'w, 't: 'w>(
         words,
         limit,
         exact: true,
+        sized: true,
     };
     flattener.nested(term, DEPTH)?;
     if flattener.exact {
@@ -258,7 +259,16 @@ fn nested<'w, 't: 'w>(
         return Ok(Id::Words { shape, words });
     }
     let hash = term.hash_internal(*SALT);
-    Ok(Id::Opaque { hash, probe: term })
+    let words = if flattener.sized {
+        flattener.words.len()
+    } else {
+        usize::MAX
+    };
+    Ok(Id::Opaque {
+        hash,
+        words,
+        probe: term,
+    })
 }
 
 struct Flattener<'w> {
@@ -267,6 +277,8 @@ struct Flattener<'w> {
     limit: usize,
     /// Whether the words hold all that there is. If not, the walk goes on, to see how large it is.
     exact: bool,
+    /// Whether the words are at least as many as the term's own.
+    sized: bool,
 }
 
 impl Flattener<'_> {
@@ -427,6 +439,7 @@ impl Flattener<'_> {
     /// The VM will have to hash and compare something that may be of any size.
     fn opaque_of_unknown_size(&mut self) -> Result<(), TooLarge> {
         self.opaque(1);
+        self.sized = false;
         if self.limit < LARGEST {
             Err(TooLarge)
         } else {

@@ -12,14 +12,15 @@ pub(crate) const WIDE: usize = 6;
 /// An id that fits into no slot.
 pub(crate) enum Boxed<O> {
     Words(Box<[u64]>),
-    Opaque(O),
+    /// With the number of words that it takes.
+    Opaque(O, usize),
 }
 
 impl<O: Opaque> Boxed<O> {
     pub(crate) fn is(&self, id: &Id<'_, O::Probe<'_>>) -> bool {
         match (self, id) {
             (Self::Words(mine), Id::Words { words, .. }) => **mine == **words,
-            (Self::Opaque(mine), Id::Opaque { probe, .. }) => mine.is(*probe),
+            (Self::Opaque(mine, _), Id::Opaque { probe, .. }) => mine.is(*probe),
             _ => false,
         }
     }
@@ -27,14 +28,14 @@ impl<O: Opaque> Boxed<O> {
     fn stored(&self, shape: u8) -> Stored<'_, O> {
         match self {
             Self::Words(words) => Stored::Words { shape, words },
-            Self::Opaque(opaque) => Stored::Opaque(opaque),
+            Self::Opaque(opaque, _) => Stored::Opaque(opaque),
         }
     }
 
     /// The id in a box if it fits into no slot.
     pub(crate) fn keep(id: &Id<'_, O::Probe<'_>>) -> Option<Counted<Self>> {
         Some(Counted::new(match id {
-            Id::Opaque { probe, .. } => Self::Opaque(O::keep(*probe)),
+            Id::Opaque { probe, words, .. } => Self::Opaque(O::keep(*probe), *words),
             Id::Words { words, .. } if words.len() > WIDE => Self::Words((*words).into()),
             Id::Word(_) | Id::Words { .. } => return None,
         }))
@@ -44,7 +45,7 @@ impl<O: Opaque> Boxed<O> {
     pub(crate) fn bytes(&self) -> usize {
         let words = match self {
             Self::Words(words) => size_of_val(&**words),
-            Self::Opaque(_) => 0,
+            Self::Opaque(..) => 0,
         };
         size_of::<Self>() + words
     }

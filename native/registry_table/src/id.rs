@@ -53,6 +53,8 @@ pub enum Id<'a, P> {
     Opaque {
         /// Equal for equal ids.
         hash: u64,
+        /// About how many words it takes; as many as there can be if nobody knows.
+        words: usize,
         /// The id itself.
         probe: P,
     },

@@ -259,7 +259,11 @@ fn opaque(name: u64) -> Id<'static, u64> {
         unreachable!()
     };
     let (hash, probe) = (word.get(), name);
-    Id::Opaque { hash, probe }
+    Id::Opaque {
+        hash,
+        words: 1,
+        probe,
+    }
 }
 
 /// The bit of a hash that chooses the part of a shard.

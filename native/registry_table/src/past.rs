@@ -17,7 +17,7 @@ use crate::sync::{Mutex, sized};
 const SHARDS: usize = sized(64, 1);
 
 /// How much each shard keeps of those that were removed: as many ids that fit into a slot, fewer of
-/// larger ones. It is looked through from the newest on.
+/// larger ones, and none that has all the room for itself. It is looked through from the newest on.
 const KEPT: usize = sized(256, 2);
 
 /// How a process loses its id.
@@ -39,7 +39,7 @@ struct Shard<O> {
     pids: VecDeque<Pid>,
     /// Those of `pids`.
     ids: VecDeque<Kept<O>>,
-    /// Of these ids. Invariant: no more than `KEPT`, but for a single one.
+    /// Of these ids. Invariant: no more than `KEPT`.
     weight: usize,
 }
 
@@ -115,6 +115,9 @@ impl<O: Opaque> Shard<O> {
     fn push(&mut self, pid: Pid, id: Kept<O>) -> Vec<Kept<O>> {
         let mut forgotten = Vec::new();
         let added = weight(&id);
+        if added > KEPT {
+            return vec![id];
+        }
         while self.weight + added > KEPT
             && let Some(oldest) = self.ids.pop_front()
         {
@@ -139,7 +142,7 @@ fn weight<O>(id: &Kept<O>) -> usize {
     };
     match &**boxed {
         Boxed::Words(words) => 1 + words.len() / 8,
-        // Its size is not known here.
-        Boxed::Opaque(_) => 8,
+        // An environment of the VM is larger than what is in it.
+        Boxed::Opaque(_, words) => (words / 8).saturating_add(8),
     }
 }

@@ -111,28 +111,6 @@ fn the_last_removals_are_remembered() {
 }
 
 #[test]
-fn huge_ids_are_remembered_one_by_one() {
-    const IDS: u64 = 1_000;
-    let tested = Tested::new();
-    let length = |n| {
-        (*tested).last_id_of(pid(n), |id| match id {
-            Stored::Words { words, .. } => words.len(),
-            _ => 0,
-        })
-    };
-    for n in 0..IDS {
-        let huge = TestId::Words(0, vec![n; 1 << 12]);
-        assert_eq!(tested.insert(&huge, pid(n)), Ok(()));
-        assert!(tested.remove(pid(n)));
-        assert_eq!(length(n), Some(1 << 12));
-    }
-    assert!(
-        (0..IDS).filter_map(length).count() <= 64,
-        "one for each shard"
-    );
-}
-
-#[test]
 fn ids_are_found_while_the_table_grows_and_shrinks() {
     const STAY: u64 = 500;
     let tested = Tested::new();
@@ -161,4 +139,21 @@ fn ids_are_found_while_the_table_grows_and_shrinks() {
             assert_eq!(tested.get_many(&ids), pids);
         }
     });
+}
+
+#[test]
+fn large_ids_are_not_kept_for_their_processes_that_are_no_more() {
+    let tested = Tested::new();
+    let length = |n| {
+        (*tested).last_id_of(pid(n), |id| match id {
+            Stored::Words { words, .. } => words.len(),
+            _ => 0,
+        })
+    };
+    for (n, words, kept) in [(0, 2_000, true), (1, 2_100, false), (2, 1_000_000, false)] {
+        let id = TestId::Words(0, vec![n + 1; words]);
+        assert_eq!(tested.insert(&id, pid(n)), Ok(()));
+        assert!(tested.remove(pid(n)));
+        assert_eq!(length(n), kept.then_some(words));
+    }
 }

@@ -27,7 +27,11 @@ impl Opaque for Picky {
 #[test]
 fn a_failed_insertion_leaves_nothing_behind() {
     let table = Table::<Picky>::new();
-    let id = |probe| Id::Opaque { hash: 1, probe };
+    let id = |probe| Id::Opaque {
+        hash: 1,
+        words: 1,
+        probe,
+    };
     let insert = |good| catch_unwind(AssertUnwindSafe(|| table.insert(&id(good), orphan(pid(1)))));
 
     assert!(insert(false).is_err());

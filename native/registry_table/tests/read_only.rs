@@ -120,6 +120,7 @@ fn with_id<R>(n: u64, f: impl FnOnce(&Id<'_, &str>) -> R) -> R {
         0 => Id::Word(NonZeroU64::MIN.saturating_add(n)),
         4 => Id::Opaque {
             hash: n,
+            words: 1,
             probe: &text,
         },
         _ => Id::Words {

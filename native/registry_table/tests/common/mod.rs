@@ -94,6 +94,7 @@ impl TestId {
             },
             Self::Opaque(name) => Id::Opaque {
                 hash: name / (12 * SAME_HASH),
+                words: 1,
                 probe: (*name, canary),
             },
         }
