@@ -3,41 +3,60 @@
 use std::collections::BTreeSet;
 
 use crate::id::Pid;
-use crate::sync::Mutex;
+use crate::sync::{AtomicBool, Mutex, Ordering};
 
-/// The room for children. Each takes a place from when it is promised one, to its parent, until it
-/// is gone or the promise is given back: so there are never more of them, and never fewer than
-/// could be.
+/// The room for children. Where it is bounded, each takes a place from when it is promised one, to
+/// its parent, until it is gone or the promise is given back: so there are never more of them, and
+/// never fewer than could be.
+#[derive(Default)]
 pub(crate) struct Children {
-    most: usize,
+    /// Whether there is a bound, so that those without one lock nothing.
+    bounded: AtomicBool,
     room: Mutex<Room>,
 }
 
 #[derive(Default)]
 struct Room {
+    most: usize,
     taken: usize,
     /// The parents, as words, whose next child has a place.
     promised: BTreeSet<u64>,
 }
 
 impl Children {
-    pub(crate) fn new(most: usize) -> Self {
-        let room = Mutex::new(Room::default());
-        Self { most, room }
+    /// Sets the bound, or that there is none. Promises that were made under the last one are void.
+    pub(crate) fn bound(&self, most: Option<usize>) {
+        let mut room = self.room.lock();
+        room.taken -= room.promised.len();
+        room.promised.clear();
+        room.most = most.unwrap_or(0);
+        // Relaxed: it changes only before there is anyone to ask for a place.
+        self.bounded.store(most.is_some(), Ordering::Relaxed);
+    }
+
+    fn is_bounded(&self) -> bool {
+        self.bounded.load(Ordering::Relaxed)
     }
 
     pub(crate) fn has_room(&self) -> bool {
-        self.room.lock().taken < self.most
+        if !self.is_bounded() {
+            return true;
+        }
+        let room = self.room.lock();
+        room.taken < room.most
     }
 
     /// Promises a place to the parent's next child. One that it was promised already is kept for
     /// it. Answers whether there was room.
     pub(crate) fn promise(&self, parent: Pid) -> bool {
+        if !self.is_bounded() {
+            return true;
+        }
         let mut room = self.room.lock();
         if room.promised.contains(&parent.word()) {
             return true;
         }
-        let free = room.taken < self.most;
+        let free = room.taken < room.most;
         if free {
             room.taken += 1;
             room.promised.insert(parent.word());
@@ -56,7 +75,7 @@ impl Children {
     /// A child takes the place that its parent was promised, if it was. Answers whether it did:
     /// then it has to be told when it is [`gone`](Self::gone).
     pub(crate) fn born(&self, parent: Pid) -> bool {
-        self.room.lock().promised.remove(&parent.word())
+        self.is_bounded() && self.room.lock().promised.remove(&parent.word())
     }
 
     pub(crate) fn gone(&self) {

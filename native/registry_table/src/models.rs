@@ -346,8 +346,26 @@ fn a_process_may_come_back_under_another_id() {
         // The removal came before or after.
         let there = get(&table, word(1 << 63 | 1)).is_some();
         assert_eq!(table.count(), usize::from(there));
-        assert_eq!(table.knows(pid(1)), there);
+        assert_eq!(table.known(pid(1)).is_some(), there);
         assert_eq!(get(&table, word(1)), None);
+    });
+}
+
+#[test]
+fn a_late_retirement_takes_nothing_new() {
+    explore("a_late_retirement_takes_nothing_new", Some(2), || {
+        let table = table([(word(1), 1)]);
+        let retirement = beside(&table, |table| {
+            table.retire(&word(1));
+        });
+        let other = word(1 << 63 | 1);
+        table.remove(pid(1));
+        assert_eq!(table.insert(&other, orphan(1)), Ok(()));
+        retirement.join().expect("it retires what is there");
+        assert_entries(&table, [(other, 1)]);
+        assert!(table.remove(pid(1)));
+        assert_entries(&table, []);
+        assert_eq!(get(&table, other), None);
     });
 }
 
@@ -370,6 +388,49 @@ fn a_retirement_meets_a_removal() {
         retirement.join().expect("it retires");
         assert_entries(&table, []);
         assert!(table.is_drained());
+    });
+}
+
+#[test]
+fn a_guest_comes_back_beside_its_end() {
+    explore("a_guest_comes_back_beside_its_end", Some(2), || {
+        let table = table([]);
+        let guest = Worker::guest(pid(1));
+        assert_eq!(table.insert(&word(1), guest), Ok(()));
+        assert!(table.release(&word(1)));
+        let removal = beside(&table, |table| {
+            assert!(table.remove(pid(1)), "it is known, here or there");
+        });
+        let other = word(1 << 63 | 1);
+        assert_eq!(table.insert(&other, guest), Ok(()));
+        removal.join().expect("it removes");
+        // The removal came before or after.
+        let there = get(&table, other).is_some();
+        assert_eq!(table.known(pid(1)).is_some(), there);
+        assert_eq!(table.count(), usize::from(there));
+        assert_eq!(table.guests(), usize::from(there));
+        assert_eq!(table.is_drained(), !there);
+    });
+}
+
+#[test]
+fn a_guest_is_taken_in_beside_its_end() {
+    explore("a_guest_is_taken_in_beside_its_end", Some(2), || {
+        let table = table([]);
+        assert_eq!(table.insert(&word(1), Worker::guest(pid(1))), Ok(()));
+        let removal = beside(&table, |table| {
+            assert!(table.remove(pid(1)), "guest or not");
+        });
+        let release = beside(&table, |table| {
+            table.release(&word(1));
+        });
+        let (pid, parent) = (pid(1), Some(pid(2)));
+        let new = table.track(Worker { pid, parent });
+        assert!(new, "it was a guest, or gone");
+        removal.join().expect("it removes");
+        release.join().expect("it releases");
+        assert_eq!(table.guests(), 0);
+        assert_entries(&table, []);
     });
 }
 
@@ -540,7 +601,7 @@ fn a_closing_leaves_nothing_unknown() {
         let insertion = beside(&table, |table| {
             let inserted = table.insert(&word(1), orphan(1));
             assert_eq!(get(table, word(1)).is_some(), inserted.is_ok());
-            assert!(table.knows(pid(1)), "refused or not");
+            assert!(table.known(pid(1)).is_some(), "refused or not");
         });
         assert!(table.close());
         assert_eq!(table.insert(&word(2), orphan(2)), Err(Conflict::Closed));

@@ -25,6 +25,8 @@ const KEPT: usize = sized(256, 2);
 pub(crate) enum Leaving {
     /// It is known for a while yet.
     Retired,
+    /// It has given it up, and may take another: it is kept for nobody.
+    Released,
     /// It is known no more.
     Removed,
 }
@@ -63,13 +65,14 @@ impl<O: Opaque> Past<O> {
         match leaving {
             Leaving::Removed => shard.push(pid, id),
             Leaving::Retired => shard.retired.insert(pid, id).into_iter().collect(),
+            Leaving::Released => vec![id],
         }
     }
 
     /// The same for a process that may have been retired before.
     pub(crate) fn leave(&self, pid: Pid, leaving: Leaving) -> Vec<Kept<O>> {
         let mut shard = self.shard(pid).lock();
-        if leaving == Leaving::Retired {
+        if leaving != Leaving::Removed {
             return Vec::new();
         }
         let Some(id) = shard.retired.remove(&pid) else {

@@ -32,15 +32,15 @@ impl<V: Copy> Pids<V> {
         self.shard(pid).get(&pid.word()).copied()
     }
 
-    /// Puts in what `value` answers, unless something is known of the process already. Answers
-    /// whether it did.
-    pub(crate) fn insert(&self, pid: Pid, value: impl FnOnce() -> V) -> bool {
+    /// Puts in what `value` makes of what is known of the process. Answers whether it made
+    /// anything.
+    pub(crate) fn put(&self, pid: Pid, value: impl FnOnce(Option<V>) -> Option<V>) -> bool {
         let mut shard = self.shard(pid);
-        let vacant = !shard.contains_key(&pid.word());
-        if vacant {
-            shard.insert(pid.word(), value());
+        let new = value(shard.get(&pid.word()).copied());
+        if let Some(new) = new {
+            shard.insert(pid.word(), new);
         }
-        vacant
+        new.is_some()
     }
 
     pub(crate) fn change(&self, pid: Pid, change: impl FnOnce(&mut V)) {
@@ -49,13 +49,18 @@ impl<V: Copy> Pids<V> {
         }
     }
 
-    pub(crate) fn remove(&self, pid: Pid) {
+    /// Removes what is known of a process, if it is what is wanted. Answers whether it was.
+    pub(crate) fn remove_if(&self, pid: Pid, wanted: impl FnOnce(&V) -> bool) -> bool {
         let mut shard = self.shard(pid);
+        if !shard.get(&pid.word()).is_some_and(wanted) {
+            return false;
+        }
         shard.remove(&pid.word());
         let live = shard.len();
         if live < shard.capacity() / 8 {
             shard.shrink_to(live * 2);
         }
+        true
     }
 
     /// Visits all, in no order. Those that come or go meanwhile may be visited or not.
@@ -100,11 +105,11 @@ mod tests {
             shards.map(|shard| shard.lock().capacity()).sum::<usize>()
         };
         for n in 1..=MANY {
-            assert!(pids.insert(pid(n), || n));
+            assert!(pids.put(pid(n), |known| known.is_none().then_some(n)));
         }
         assert!(room() >= MANY as usize);
         for n in (1..=MANY).filter(|&n| !stays(n)) {
-            pids.remove(pid(n));
+            assert!(pids.remove_if(pid(n), |&known| known == n));
         }
         assert!(room() < MANY as usize / 10, "room for {}", room());
         for n in 1..=MANY {

@@ -22,10 +22,12 @@ pub struct Table<O: Opaque> {
     /// What is known of each process, whether lookups see it or not.
     pids: Pids<Record>,
     past: Past<O>,
-    /// The room for workers that have a parent, if it is bounded.
-    children: Option<Children>,
+    /// The room for workers that have a parent.
+    children: Children,
     seed: Seed,
     count: Apart<AtomicUsize>,
+    /// How many of those that are counted are guests.
+    guests: Apart<AtomicUsize>,
     processes: Apart<AtomicUsize>,
     closed: AtomicBool,
     random: Apart<AtomicU64>,
@@ -36,8 +38,22 @@ pub struct Table<O: Opaque> {
 pub struct Worker {
     /// The process.
     pub pid: Pid,
-    /// The process that started it, if it is a worker that was started.
+    /// The process that started it, if it is a worker that was started. A guest, which nobody
+    /// started here, is its own.
     pub parent: Option<Pid>,
+}
+
+impl Worker {
+    /// A process that came by itself.
+    pub fn guest(pid: Pid) -> Self {
+        let parent = Some(pid);
+        Self { pid, parent }
+    }
+
+    /// Whether it is a guest.
+    pub fn is_guest(self) -> bool {
+        self.parent == Some(self.pid)
+    }
 }
 
 /// Why an insertion was refused.
@@ -47,7 +63,8 @@ pub enum Conflict {
     IdTaken(Pid),
     /// The process has another id, or is known otherwise.
     PidTaken,
-    /// The table is closed. The process is tracked all the same, see [`Table::track`].
+    /// The table is closed. The process is tracked all the same, see [`Table::track`], unless it is
+    /// a guest.
     Closed,
 }
 
@@ -85,8 +102,25 @@ struct Record {
     /// The upper half of the id's hash.
     hash: u32,
     place: Place,
-    /// Whether it has a place among the children. Never changes.
+    /// Whether it has a place among the children.
     child: bool,
+}
+
+impl Record {
+    fn worker(self, pid: Pid) -> Worker {
+        let parent = self.parent;
+        Worker { pid, parent }
+    }
+
+    /// One of a guest that is seen, and counted.
+    fn is_guest(self, pid: Pid) -> bool {
+        self.worker(pid).is_guest() && self.place != Place::Hidden
+    }
+
+    /// One of a guest that has given its id up, and may take another.
+    fn is_free(self, pid: Pid) -> bool {
+        self.worker(pid).is_guest() && self.place == Place::Hidden
+    }
 }
 
 /// Where a process's entry is.
@@ -163,8 +197,9 @@ impl<O: Opaque> Table<O> {
                 .unwrap_or_else(|_| unreachable!("so many were made")),
             pids: Pids::new(),
             past: Past::new(),
-            children: None,
+            children: Children::default(),
             count: Apart(AtomicUsize::new(0)),
+            guests: Apart(AtomicUsize::new(0)),
             processes: Apart(AtomicUsize::new(0)),
             closed: AtomicBool::new(false),
             random: Apart(AtomicU64::new(seed.hash_word(1))),
@@ -174,28 +209,25 @@ impl<O: Opaque> Table<O> {
 
     /// The same table, with room for so many workers that have a parent: each of them needs a
     /// [promise](Table::promise), and has its place until it is removed.
-    pub fn bounded(mut self, children: usize) -> Self {
-        self.children = Some(Children::new(children));
+    pub fn bounded(self, children: usize) -> Self {
+        self.children.bound(Some(children));
         self
     }
 
     /// Whether there is room for one more child.
     pub fn has_room(&self) -> bool {
-        self.children.as_ref().is_none_or(Children::has_room)
+        self.children.has_room()
     }
 
     /// Promises a place to the next worker that this parent has inserted, or keeps the promise that
     /// it has. Answers whether there was room.
     pub fn promise(&self, parent: Pid) -> bool {
-        let children = self.children.as_ref();
-        children.is_none_or(|children| children.promise(parent))
+        self.children.promise(parent)
     }
 
     /// Gives back the promise that a parent has not used, if it has one.
     pub fn give_back(&self, parent: Pid) {
-        if let Some(children) = &self.children {
-            children.give_back(parent);
-        }
+        self.children.give_back(parent);
     }
 
     /// The process of an id.
@@ -265,7 +297,8 @@ impl<O: Opaque> Table<O> {
         Some(self.past.removed(pid)?.with(take))
     }
 
-    /// Enters `worker` for an id that has none.
+    /// Enters `worker` for an id that has none. If it has the id already, as a guest, it is one no
+    /// more.
     pub fn insert(&self, id: &Id<'_, O::Probe<'_>>, worker: Worker) -> Result<(), Conflict> {
         let pinned = &pin();
         let hash = self.seed.hash(id);
@@ -273,14 +306,22 @@ impl<O: Opaque> Table<O> {
         let writer = shard.writer.0.lock();
         // Relaxed: an insertion that races with `close` may land on either side of it.
         if self.is_closed() {
-            self.track(worker);
+            if !worker.is_guest() {
+                self.track(worker);
+            }
             return Err(Conflict::Closed);
         }
         by_class!(shard, hash, id, |parts, place, tag, same| {
             let old = parts.get(hash, pinned);
             let found = old.and_then(|old| old.find(hash, tag, same));
             if let Some(pid) = found.and_then(Slot::pid) {
-                return Err(Conflict::IdTaken(pid));
+                if pid != worker.pid || !self.track(worker) {
+                    return Err(Conflict::IdTaken(pid));
+                }
+                // Under the shard's lock: it has not been removed meanwhile.
+                self.pids
+                    .change(pid, |record| record.child = self.is_born(worker));
+                return Ok(());
             }
             // First what may panic, being the caller's code: from here on nothing does.
             let boxed = found.map_or_else(|| Boxed::<O>::keep(id), |_| None);
@@ -322,38 +363,54 @@ impl<O: Opaque> Table<O> {
     ///
     /// Answers whether it was known.
     pub fn remove(&self, pid: Pid) -> bool {
-        let removed = self.hide(pid, None, Leaving::Removed);
-        if let Some(record) = removed {
-            if record.child
-                && let Some(children) = &self.children
-            {
-                children.gone();
+        let removed = self.hide(pid, |_| true, Leaving::Removed);
+        if let Ok(record) = removed {
+            if record.is_guest(pid) {
+                self.guests.0.fetch_sub(1, Ordering::Relaxed);
+            }
+            if record.child {
+                self.children.gone();
             }
             // Release, with the Acquire in `is_drained`: whoever sees the last one gone sees all
             // of it.
             self.processes.0.fetch_sub(1, Ordering::Release);
         }
-        removed.is_some()
+        removed.is_ok()
     }
 
-    /// Takes the entry of an id out of sight. Its process stays known until it is removed.
+    /// Takes the entry of an id out of sight. Its process stays known until it is removed. That of
+    /// a guest stays where it is.
     pub fn retire(&self, id: &Id<'_, O::Probe<'_>>) -> Option<Worker> {
-        let hash = self.seed.hash(id);
+        let hash = upper_half(self.seed.hash(id));
         let pid = self.get(id, &pin())?;
-        let record = self.hide(pid, Some(upper_half(hash)), Leaving::Retired)?;
-        let parent = record.parent;
-        (record.place != Place::Hidden).then_some(Worker { pid, parent })
+        let wanted = |record: &Record| record.hash == hash && !record.is_guest(pid);
+        let found = match self.hide(pid, wanted, Leaving::Retired) {
+            Ok(record) => record,
+            Err(other) => other.filter(|other| other.hash == hash)?,
+        };
+        (found.place != Place::Hidden).then_some(found.worker(pid))
     }
 
-    /// Makes a process known that has no entry: it counts among [`Table::processes`] until it is
-    /// removed. Answers whether it was not known yet.
+    /// Takes the entry of an id out of sight, if it is a guest's. Its process stays known until it
+    /// is removed, and may be entered again. Answers whether it was.
+    pub fn release(&self, id: &Id<'_, O::Probe<'_>>) -> bool {
+        let hash = upper_half(self.seed.hash(id));
+        let Some(pid) = self.get(id, &pin()) else {
+            return false;
+        };
+        let wanted = |record: &Record| record.hash == hash && record.is_guest(pid);
+        self.hide(pid, wanted, Leaving::Released).is_ok()
+    }
+
+    /// Makes a process known that has no entry, or is a guest: it counts among
+    /// [`Table::processes`] until it is removed. Answers whether it did not yet.
     pub fn track(&self, worker: Worker) -> bool {
         self.record(worker, 0, Place::Hidden).is_ok()
     }
 
-    /// Whether a process was entered or tracked, and not removed.
-    pub fn knows(&self, pid: Pid) -> bool {
-        self.pids.get(pid).is_some()
+    /// What is known of a process that was entered or tracked, and not removed.
+    pub fn known(&self, pid: Pid) -> Option<Worker> {
+        Some(self.pids.get(pid)?.worker(pid))
     }
 
     /// How many entries there are.
@@ -375,12 +432,25 @@ impl<O: Opaque> Table<O> {
         own + entries + self.pids.bytes() + self.past.bytes()
     }
 
+    /// How many of them are guests'.
+    pub fn guests(&self) -> usize {
+        // Relaxed: as in `count`.
+        self.guests.0.load(Ordering::Relaxed)
+    }
+
     /// Refuses insertions from now on. Answers whether it is this call that closed the table.
     pub fn close(&self) -> bool {
         !self.closed.swap(true, Ordering::Relaxed)
     }
 
-    /// Whether the table was closed.
+    /// Takes insertions again, and has all the entries that it had. There is room for so many
+    /// children, or for any number.
+    pub fn reopen(&self, children: Option<usize>) {
+        self.children.bound(children);
+        self.closed.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the table is closed.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
     }
@@ -391,12 +461,15 @@ impl<O: Opaque> Table<O> {
         self.processes.0.load(Ordering::Acquire) == 0
     }
 
-    /// Every process that the table knows of, seen by lookups or not. Takes time and room in
-    /// proportion to their number.
+    /// Every process that the table knows of but the guests, seen by lookups or not. Takes time in
+    /// proportion to the number of all, and room in proportion to theirs.
     pub fn processes(&self) -> Vec<Worker> {
         let mut all = Vec::new();
-        self.pids.each(|pid, Record { parent, .. }| {
-            all.push(Worker { pid, parent });
+        self.pids.each(|pid, record| {
+            let worker = record.worker(pid);
+            if !worker.is_guest() {
+                all.push(worker);
+            }
         });
         all
     }
@@ -473,36 +546,63 @@ impl<O: Opaque> Table<O> {
     }
 
     fn record(&self, worker: Worker, hash: u64, place: Place) -> Result<(), Conflict> {
-        let born = |children: &Children| worker.parent.is_some_and(|p| children.born(p));
+        let pid = worker.pid;
         let seen = place != Place::Hidden;
-        let new = self.pids.insert(worker.pid, || {
-            // First, for as soon as others know the process, they may remove it.
-            self.processes.0.fetch_add(1, Ordering::Relaxed);
-            Record {
-                parent: worker.parent,
-                hash: upper_half(hash),
-                place,
-                child: seen && self.children.as_ref().is_some_and(born),
+        let new = || Record {
+            parent: worker.parent,
+            hash: upper_half(hash),
+            place,
+            child: seen && self.is_born(worker),
+        };
+        let done = self.pids.put(pid, |known| match known {
+            None => {
+                // First, for as soon as others know the process, they may remove it.
+                self.processes.0.fetch_add(1, Ordering::Relaxed);
+                Some(new())
             }
+            Some(known) if known.is_free(pid) => Some(new()),
+            // A guest that turns out to have a parent.
+            Some(known) if known.is_guest(pid) && !worker.is_guest() && !seen => {
+                self.guests.0.fetch_sub(1, Ordering::Relaxed);
+                let parent = worker.parent;
+                Some(Record { parent, ..known })
+            }
+            Some(_) => None,
         });
-        new.then_some(()).ok_or(Conflict::PidTaken)
+        if done && seen && worker.is_guest() {
+            self.guests.0.fetch_add(1, Ordering::Relaxed);
+        }
+        done.then_some(()).ok_or(Conflict::PidTaken)
+    }
+
+    /// Whether the parent has a place for it, which it takes.
+    fn is_born(&self, worker: Worker) -> bool {
+        worker
+            .parent
+            .is_some_and(|parent| self.children.born(parent))
     }
 
     /// Takes a process's entry, if it has one, out of sight, and notes how it leaves. Answers what was
-    /// known of the process; nothing happens if nothing was, or if its id has another hash than the one
-    /// wanted.
-    fn hide(&self, pid: Pid, wanted: Option<u32>, leaving: Leaving) -> Option<Record> {
+    /// known of the process. Nothing happens if that is nothing or is not what is wanted, which is
+    /// answered as the error.
+    fn hide(
+        &self,
+        pid: Pid,
+        wanted: impl Fn(&Record) -> bool,
+        leaving: Leaving,
+    ) -> Result<Record, Option<Record>> {
         let pinned = &pin();
         let look = || self.pids.get(pid);
         loop {
-            let record = look()?;
-            if wanted.is_some_and(|hash| hash != record.hash) {
-                return None;
+            let record = look().ok_or(None)?;
+            if !wanted(&record) {
+                return Err(Some(record));
             }
             let hash = u64::from(record.hash) << 32;
             let shard = self.shard(hash);
             let writer = shard.writer.0.lock();
-            // A record changes under its shard's lock only.
+            // A record with a place changes that under its shard's lock only. One without may be
+            // given one under the lock of another shard.
             if planted!("removal not checked", false, look() != Some(record)) {
                 continue;
             }
@@ -523,15 +623,28 @@ impl<O: Opaque> Table<O> {
                 shard.live.0.fetch_sub(1, Ordering::Relaxed);
                 self.count.0.fetch_sub(1, Ordering::Relaxed);
             }
-            match leaving {
-                Leaving::Removed => self.pids.remove(pid),
-                Leaving::Retired => self.pids.change(pid, |record| record.place = Place::Hidden),
-            }
+            let done = match leaving {
+                Leaving::Removed => self
+                    .pids
+                    .remove_if(pid, |now| planted!("removed unseen", true, *now == record)),
+                Leaving::Retired | Leaving::Released => {
+                    self.pids.change(pid, |now| {
+                        // It may be one no more.
+                        if now.is_guest(pid) {
+                            self.guests.0.fetch_sub(1, Ordering::Relaxed);
+                        }
+                        now.place = Place::Hidden;
+                    });
+                    true
+                }
+            };
             drop(writer);
             drop(forgotten);
             // As in `insert`.
             collect_if_due();
-            return Some(record);
+            if done {
+                return Ok(record);
+            }
         }
     }
 

@@ -1,4 +1,5 @@
-//! What becomes of a worker: inserted, retired, tracked, removed, and the table closed under it.
+//! What becomes of a worker: inserted, retired, tracked, removed, and the table closed under it; and
+//! of a guest.
 
 mod common;
 
@@ -131,4 +132,127 @@ fn a_closed_table_refuses_but_tracks() {
     assert_eq!(tested.count(), 0);
     assert!(tested.remove(pid(100)) && !tested.is_drained());
     assert!(tested.remove(pid(101)) && tested.is_drained());
+}
+
+#[test]
+fn a_guest_is_seen_but_not_ours() {
+    for id in ids() {
+        let tested = Tested::new();
+        let guest = Worker::guest(pid(1));
+        assert_eq!(tested.insert_child(&id, guest), Ok(()));
+        assert_eq!((tested.get(&id), tested.count()), (Some(pid(1)), 1));
+        assert_eq!((tested.guests(), tested.processes()), (1, vec![]));
+        assert_eq!(tested.retire(&id), Some(guest));
+        assert_eq!(tested.get(&id), Some(pid(1)), "it was left alone");
+        let again = tested.insert_child(&id, guest);
+        assert_eq!(again, Err(Conflict::IdTaken(pid(1))));
+        let other = tested.insert_child(&TestId::nth(100), guest);
+        assert_eq!(other, Err(Conflict::PidTaken));
+
+        tested.close();
+        assert!(!tested.is_drained());
+        tested.reopen(None);
+        assert_eq!(tested.get(&id), Some(pid(1)), "as before");
+        assert!(tested.remove(pid(1)) && tested.is_drained());
+        assert_eq!((tested.count(), tested.guests()), (0, 0));
+        assert_eq!(tested.insert(&id, pid(2)), Ok(()), "it is open");
+    }
+}
+
+#[test]
+fn a_guest_may_go_and_come_back() {
+    for id in ids() {
+        let tested = Tested::new();
+        let guest = Worker::guest(pid(1));
+        assert!(!tested.release(&id), "there is none");
+        assert_eq!(tested.insert_child(&id, guest), Ok(()));
+        assert!(tested.release(&id));
+        assert!(!tested.release(&id), "only once");
+        assert_eq!((tested.get(&id), tested.count()), (None, 0));
+        assert_eq!((tested.guests(), tested.processes()), (0, vec![]));
+        assert_eq!(tested.known(pid(1)), Some(guest), "its end is watched for");
+
+        let other = TestId::nth(100);
+        assert_eq!(tested.insert_child(&other, guest), Ok(()));
+        assert_eq!(tested.get(&other), Some(pid(1)));
+        assert!(tested.remove(pid(1)));
+        assert_eq!(tested.get(&other), None);
+        assert!(tested.is_drained());
+
+        assert_eq!(tested.insert(&id, pid(2)), Ok(()));
+        assert!(!tested.release(&id), "only guests go");
+        assert_eq!(tested.get(&id), Some(pid(2)));
+    }
+}
+
+#[test]
+fn a_guest_may_turn_out_to_have_a_parent() {
+    let worker = Worker {
+        pid: pid(1),
+        parent: Some(pid(9)),
+    };
+    for id in ids() {
+        for tracked in [false, true] {
+            let tested = Tested::new();
+            assert_eq!(tested.insert_child(&id, Worker::guest(pid(1))), Ok(()));
+            let adopted = if tracked {
+                tested.track(worker)
+            } else {
+                tested.insert_child(&id, worker).is_ok()
+            };
+            assert!(adopted);
+            assert_eq!((tested.guests(), tested.processes()), (0, vec![worker]));
+            assert!(!tested.track(worker), "only once");
+            assert_eq!(tested.retire(&id), Some(worker));
+            assert_eq!(tested.get(&id), None);
+        }
+    }
+}
+
+#[test]
+fn nobody_waits_for_a_guest_that_comes_too_late() {
+    let tested = Tested::new();
+    tested.close();
+    let refused = tested.insert_child(&TestId::nth(0), Worker::guest(pid(1)));
+    assert_eq!(refused, Err(Conflict::Closed));
+    assert!(tested.is_drained());
+}
+
+#[test]
+fn a_guest_takes_the_room_of_a_child_when_it_is_one() {
+    let tested = Tested::new();
+    tested.reopen(Some(1));
+    let (id, parent) = (TestId::nth(0), pid(9));
+    assert_eq!(tested.insert_child(&id, Worker::guest(pid(1))), Ok(()));
+    assert!(tested.has_room(), "guests take none");
+    assert!(tested.promise(parent) && !tested.has_room());
+    let child = Worker {
+        pid: pid(1),
+        parent: Some(parent),
+    };
+    assert_eq!(tested.insert_child(&id, child), Ok(()));
+    tested.give_back(parent);
+    assert!(!tested.has_room(), "it has the place");
+    assert!(tested.remove(pid(1)) && tested.has_room());
+}
+
+#[test]
+fn a_table_that_is_opened_again_has_another_bound() {
+    let tested = Tested::new();
+    tested.reopen(Some(2));
+    let [one, two] = [pid(8), pid(9)];
+    assert!(tested.promise(one) && tested.promise(two));
+    let child = |n, parent| Worker {
+        pid: pid(n),
+        parent: Some(parent),
+    };
+    assert_eq!(tested.insert_child(&TestId::nth(1), child(1, one)), Ok(()));
+    tested.close();
+    tested.reopen(Some(2));
+    assert!(tested.promise(one), "what was promised before is void");
+    assert!(!tested.has_room(), "the last one's child is not gone");
+    assert!(tested.remove(pid(1)) && tested.has_room());
+    tested.reopen(None);
+    assert!((1..100).all(|n| tested.promise(pid(100 + n))));
+    assert!(tested.has_room());
 }

@@ -20,18 +20,41 @@ struct Known {
     id: Option<TestId>,
 }
 
+impl Known {
+    fn is_guest(&self, pid: Pid) -> bool {
+        self.parent == Some(pid)
+    }
+
+    fn is_free(&self, pid: Pid) -> bool {
+        self.is_guest(pid) && self.id.is_none()
+    }
+}
+
 impl Model {
     fn insert(&mut self, id: &TestId, worker: Worker) -> Result<(), Conflict> {
-        if let Some(&pid) = self.by_id.get(id) {
-            return Err(Conflict::IdTaken(pid));
+        let Worker { pid, parent } = worker;
+        match self.by_id.get(id).copied() {
+            Some(taken) if taken == pid && self.adopt(worker) => return Ok(()),
+            Some(taken) => return Err(Conflict::IdTaken(taken)),
+            None => {}
         }
-        if self.known.contains_key(&worker.pid) {
+        if self
+            .known
+            .get(&pid)
+            .is_some_and(|known| !known.is_free(pid))
+        {
             return Err(Conflict::PidTaken);
         }
-        self.by_id.insert(id.clone(), worker.pid);
-        let (parent, id) = (worker.parent, Some(id.clone()));
-        self.known.insert(worker.pid, Known { parent, id });
+        self.by_id.insert(id.clone(), pid);
+        let id = Some(id.clone());
+        self.known.insert(pid, Known { parent, id });
         Ok(())
+    }
+
+    fn adopt(&mut self, Worker { pid, parent }: Worker) -> bool {
+        let guest = self.known.get_mut(&pid).filter(|known| known.is_guest(pid));
+        let adopted = guest.filter(|_| parent != Some(pid));
+        adopted.map(|guest| guest.parent = parent).is_some()
     }
 
     fn remove(&mut self, pid: Pid) -> bool {
@@ -43,17 +66,36 @@ impl Model {
     }
 
     fn retire(&mut self, id: &TestId) -> Option<Worker> {
-        let pid = self.by_id.remove(id)?;
-        let known = self.known.get_mut(&pid).expect("it had an id");
-        known.id = None;
+        let &pid = self.by_id.get(id)?;
+        let known = self.known.get_mut(&pid).expect("it has an id");
         let parent = known.parent;
+        if !known.is_guest(pid) {
+            known.id = None;
+            self.by_id.remove(id);
+        }
         Some(Worker { pid, parent })
     }
 
-    fn track(&mut self, Worker { pid, parent }: Worker) -> bool {
-        let new = !self.known.contains_key(&pid);
-        self.known.entry(pid).or_insert(Known { parent, id: None });
-        new
+    fn release(&mut self, id: &TestId) -> bool {
+        let Some(&pid) = self.by_id.get(id) else {
+            return false;
+        };
+        let known = self.known.get_mut(&pid).expect("it has an id");
+        let guest = known.is_guest(pid);
+        if guest {
+            known.id = None;
+            self.by_id.remove(id);
+        }
+        guest
+    }
+
+    fn track(&mut self, worker: Worker) -> bool {
+        let Worker { pid, parent } = worker;
+        let free = self.known.get(&pid).is_none_or(|known| known.is_free(pid));
+        if free {
+            self.known.insert(pid, Known { parent, id: None });
+        }
+        free || self.adopt(worker)
     }
 
     /// Does one thing to both. `growth`, of 100, is how often it is an insertion.
@@ -61,14 +103,20 @@ impl Model {
         let id = TestId::nth(rng.below(self.ids));
         let parent = (rng.below(2) == 0).then(|| pid(rng.below(self.pids)));
         let pid = pid(rng.below(self.pids));
-        let worker = Worker { pid, parent };
+        let guest = rng.below(4) == 0;
+        let worker = if guest {
+            Worker::guest(pid)
+        } else {
+            Worker { pid, parent }
+        };
         match rng.below(100) {
             roll if roll < growth => {
                 let inserted = tested.insert_child(&id, worker);
                 assert_eq!(inserted, self.insert(&id, worker), "{id:?}");
             }
             85..90 => assert_eq!(tested.retire(&id), self.retire(&id), "{id:?}"),
-            90..93 => assert_eq!(tested.track(worker), self.track(worker)),
+            90..92 => assert_eq!(tested.track(worker), self.track(worker)),
+            92..93 => assert_eq!(tested.release(&id), self.release(&id), "{id:?}"),
             93..95 => match tested.sample() {
                 Some((id, pid)) => assert_eq!(self.by_id.get(&id), Some(&pid), "{id:?}"),
                 None => assert!(self.by_id.is_empty()),
@@ -90,8 +138,13 @@ impl Model {
         for (id, pid) in met {
             assert_eq!(self.by_id.get(&id), Some(&pid), "{id:?}");
         }
+        let known = || self.known.iter();
+        let guests = known().filter(|&(&pid, known)| known.is_guest(pid));
+        let free = known().filter(|&(&pid, known)| known.is_free(pid));
+        let (guests, free) = (guests.count(), free.count());
+        assert_eq!(tested.guests(), guests - free);
         let processes = tested.processes();
-        assert_eq!(processes.len(), self.known.len());
+        assert_eq!(processes.len(), self.known.len() - guests);
         for Worker { pid, parent } in processes {
             assert_eq!(self.known.get(&pid).map(|known| known.parent), Some(parent));
         }

@@ -180,6 +180,10 @@ impl Tested {
         self.table.last_id_of(pid, |id| id.into())
     }
 
+    pub fn release(&self, id: &TestId) -> bool {
+        self.table.release(&id.borrow(&self.canary))
+    }
+
     /// What one step of a scan meets, and where to go on.
     pub fn step(&self, cursor: Cursor, limit: usize) -> (Vec<(TestId, Pid)>, Option<Cursor>) {
         let mut met = Vec::new();
