@@ -17,7 +17,7 @@ use rustler::{Encoder, EnifAllocator, Env, ResourceArc, Term};
 
 use crate::copied::Copied;
 use crate::hot::{Failed, with_id};
-use crate::registry::Registry;
+use crate::registry::{Handle, Registry};
 
 /// What is known of a point in the code.
 #[derive(Default)]
@@ -172,28 +172,25 @@ fn door_cpu_time() -> i64 {
 
 fn insert<'a>(
     env: Env<'a>,
-    [registry, id, number]: [Term<'a>; 3],
+    [handle, id, number]: [Term<'a>; 3],
     limit: usize,
 ) -> Result<Term<'a>, Failed> {
-    let (Ok(registry), Ok(number)) = (registry.decode::<ResourceArc<Registry>>(), number.decode())
-    else {
+    let (Ok(handle), Ok(number)) = (handle.decode::<ResourceArc<Handle>>(), number.decode()) else {
         return Err(Failed::BadArg);
     };
     let pid = made_up(number).ok_or(Failed::BadArg)?;
     let done = with_id(id, limit, |id| {
-        registry
-            .table
-            .insert(id, Worker { pid, parent: None })
-            .is_ok()
+        let table = &handle.registry.table;
+        table.insert(id, Worker { pid, parent: None }).is_ok()
     })?;
     Ok(done.encode(env))
 }
 crate::hot::nif!(c"door_insert", 3, insert);
 
 #[rustler::nif]
-fn door_down(registry: ResourceArc<Registry>, number: u64) {
+fn door_down(handle: ResourceArc<Handle>, number: u64) {
     if let Some(pid) = made_up(number) {
-        registry.forget(pid);
+        handle.registry.forget(pid);
     }
 }
 

@@ -25,7 +25,7 @@ use rustler::{Encoder, Env, Error, LocalPid, NifResult, ResourceArc, Term};
 
 use crate::copied::Copied;
 use crate::hot::{Failed, with_id};
-use crate::registry::{NAMES, Registered, Registry, Slot, is_alive};
+use crate::registry::{Handle, NAMES, Opened, Registered, Registry, Slot, is_alive};
 use crate::unflatten::{size, to_term};
 use crate::words::{pid_from_local, pid_from_term, pid_to_term, term_word};
 
@@ -38,9 +38,11 @@ rustler::init!("Elixir.GenRegistry.Native", load = load);
 
 mod atoms {
     rustler::atoms! {
+        busy,
         closed,
         dead,
         done,
+        guest,
         id_taken,
         id_too_large,
         nif_panicked,
@@ -141,7 +143,7 @@ fn register<'a>(
     [handle, id, pid, parent]: [Term<'a>; 4],
     limit: usize,
 ) -> Result<Term<'a>, Failed> {
-    let (Ok(registry), Some(pid)) = (handle.decode::<ResourceArc<Registry>>(), pid_from_term(pid))
+    let (Ok(handle), Some(pid)) = (handle.decode::<ResourceArc<Handle>>(), pid_from_term(pid))
     else {
         return Err(Failed::BadArg);
     };
@@ -149,15 +151,13 @@ fn register<'a>(
         pid,
         parent: pid_from_term(parent),
     };
-    let registered = with_id(id, limit, |id| {
-        match registry::register(env, &registry, id, worker) {
-            Registered::Done => atoms::ok().to_term(env),
-            Registered::Dead => atoms::dead().to_term(env),
-            Registered::Refused(Conflict::Closed) => atoms::closed().to_term(env),
-            Registered::Refused(Conflict::PidTaken) => atoms::pid_taken().to_term(env),
-            Registered::Refused(Conflict::IdTaken(pid)) => {
-                (atoms::id_taken(), pid_to_term(env, pid)).encode(env)
-            }
+    let registered = with_id(id, limit, |id| match handle.register(env, id, worker) {
+        Registered::Done => atoms::ok().to_term(env),
+        Registered::Dead => atoms::dead().to_term(env),
+        Registered::Refused(Conflict::Closed) => atoms::closed().to_term(env),
+        Registered::Refused(Conflict::PidTaken) => atoms::pid_taken().to_term(env),
+        Registered::Refused(Conflict::IdTaken(pid)) => {
+            (atoms::id_taken(), pid_to_term(env, pid)).encode(env)
         }
     });
     match registered {
@@ -168,15 +168,29 @@ fn register<'a>(
 hot::nif!(c"register", 4, register);
 
 fn retire<'a>(env: Env<'a>, [handle, id]: [Term<'a>; 2], limit: usize) -> Result<Term<'a>, Failed> {
-    let Ok(registry) = handle.decode::<ResourceArc<Registry>>() else {
+    let Ok(handle) = handle.decode::<ResourceArc<Handle>>() else {
         return Err(Failed::BadArg);
     };
-    with_id(id, limit, |id| match registry.retire(id) {
+    with_id(id, limit, |id| match handle.retire(id) {
+        Some(guest) if guest.is_guest() => {
+            (atoms::guest(), pid_to_term(env, guest.pid)).encode(env)
+        }
         Some(worker) => worker_to_term(env, worker),
         None => atoms::not_found().to_term(env),
     })
 }
 hot::nif!(c"retire", 2, retire);
+
+fn release<'a>(env: Env<'a>, [name, id]: [Term<'a>; 2], limit: usize) -> Result<Term<'a>, Failed> {
+    with_id(id, limit, |id| {
+        let slot = NAMES.get(term_word(name));
+        match slot.and_then(|slot| slot.release(id)) {
+            Some(_) => atoms::ok().to_term(env),
+            None => atoms::not_running().to_term(env),
+        }
+    })
+}
+hot::nif!(c"release", 2, release);
 
 fn is_id<'a>(env: Env<'a>, [term]: [Term<'a>; 1], limit: usize) -> Result<Term<'a>, Failed> {
     match with_id(term, limit, |_| true) {
@@ -191,11 +205,11 @@ fn promise<'a>(
     [handle, id, parent]: [Term<'a>; 3],
     limit: usize,
 ) -> Result<Term<'a>, Failed> {
-    let Ok(registry) = handle.decode::<ResourceArc<Registry>>() else {
+    let Ok(handle) = handle.decode::<ResourceArc<Handle>>() else {
         return Err(Failed::BadArg);
     };
     let promised = with_id(id, limit, |id| {
-        registry.promise(env, id, pid_from_term(parent)).encode(env)
+        handle.promise(env, id, pid_from_term(parent)).encode(env)
     });
     match promised {
         Err(Failed::NoId) => Ok(false.encode(env)),
@@ -223,6 +237,14 @@ fn count<'a>(env: Env<'a>, [name]: [Term<'a>; 1], _limit: usize) -> Result<Term<
 }
 hot::nif!(c"count", 1, count);
 
+fn guests<'a>(env: Env<'a>, [name]: [Term<'a>; 1], _limit: usize) -> Result<Term<'a>, Failed> {
+    Ok(match with_table(name, |table, _| table.guests()) {
+        Some(guests) => guests.encode(env),
+        None => atoms::not_running().to_term(env),
+    })
+}
+hot::nif!(c"guests", 1, guests);
+
 fn sample<'a>(env: Env<'a>, [name]: [Term<'a>; 1], limit: usize) -> Result<Term<'a>, Failed> {
     let sample = with_table(name, |table, _| {
         table.sample(|id, pid| match size(&id) <= limit {
@@ -239,13 +261,35 @@ fn sample<'a>(env: Env<'a>, [name]: [Term<'a>; 1], limit: usize) -> Result<Term<
 hot::nif!(c"sample", 1, sample);
 
 fn scan<'a>(env: Env<'a>, [name, cursor]: [Term<'a>; 2], limit: usize) -> Result<Term<'a>, Failed> {
+    scan_those(env, name, cursor, limit, |_, _| true)
+}
+hot::nif!(c"scan", 2, scan);
+
+fn scan_children<'a>(
+    env: Env<'a>,
+    [name, cursor]: [Term<'a>; 2],
+    limit: usize,
+) -> Result<Term<'a>, Failed> {
+    scan_those(env, name, cursor, limit, |table, pid| {
+        !table.known(pid).is_some_and(Worker::is_guest)
+    })
+}
+hot::nif!(c"scan_children", 2, scan_children);
+
+fn scan_those<'a>(
+    env: Env<'a>,
+    name: Term<'a>,
+    cursor: Term<'a>,
+    limit: usize,
+    wanted: impl Fn(&Table<Copied>, Pid) -> bool,
+) -> Result<Term<'a>, Failed> {
     let cursor = cursor.decode().map_err(|_| Failed::BadArg)?;
     let mut entries = Term::list_new_empty(env);
     let mut left = Some(limit);
     let next = with_table(name, |table, _| {
         table.scan(Cursor::from_bits(cursor), STEP, |id, pid| {
             left = left.and_then(|left| left.checked_sub(size(&id)));
-            if left.is_some() {
+            if left.is_some() && wanted(table, pid) {
                 entries = entries.list_prepend(entry_to_term(env, id, pid));
             }
         })
@@ -257,7 +301,6 @@ fn scan<'a>(env: Env<'a>, [name, cursor]: [Term<'a>; 2], limit: usize) -> Result
         (None, _) => Ok(atoms::not_running().to_term(env)),
     }
 }
-hot::nif!(c"scan", 2, scan);
 
 #[rustler::nif]
 fn open<'a>(env: Env<'a>, name: Term<'a>, max_children: Term<'a>) -> NifResult<Term<'a>> {
@@ -266,45 +309,51 @@ fn open<'a>(env: Env<'a>, name: Term<'a>, max_children: Term<'a>) -> NifResult<T
     }
     let owner = pid_from_local(env.pid()).ok_or(Error::BadArg)?;
     // What is no number that fits is a bound that is never reached.
-    match Registry::open(env, term_word(name), owner, max_children.decode().ok()) {
-        Some(registry) => Ok(registry.encode(env)),
-        None => Ok(atoms::dead().to_term(env)),
-    }
+    let max_children = max_children.decode().ok();
+    let opened = Registry::open(env, term_word(name), owner, max_children);
+    Ok(match opened {
+        Opened::Done(handle) => handle.encode(env),
+        Opened::Busy => atoms::busy().to_term(env),
+        Opened::Dead => atoms::dead().to_term(env),
+    })
 }
 
 #[rustler::nif]
-fn close(registry: ResourceArc<Registry>) -> rustler::Atom {
-    registry.close();
+fn forget<'a>(env: Env<'a>, name: Term<'a>, pid: LocalPid) -> rustler::Atom {
+    if let (Some(slot), Some(pid)) = (NAMES.get(term_word(name)), pid_from_local(pid)) {
+        slot.forget(env, pid);
+    }
     atoms::ok()
 }
 
 #[rustler::nif]
-fn track<'a>(
-    env: Env<'a>,
-    registry: ResourceArc<Registry>,
-    pid: LocalPid,
-    parent: Term<'a>,
-) -> bool {
+fn close(handle: ResourceArc<Handle>) -> rustler::Atom {
+    handle.close();
+    atoms::ok()
+}
+
+#[rustler::nif]
+fn track<'a>(env: Env<'a>, handle: ResourceArc<Handle>, pid: LocalPid, parent: Term<'a>) -> bool {
     let parent = pid_from_term(parent);
-    pid_from_local(pid).is_some_and(|pid| registry::track(env, &registry, Worker { pid, parent }))
+    pid_from_local(pid).is_some_and(|pid| handle.track(env, Worker { pid, parent }))
 }
 
 #[rustler::nif]
-fn known(registry: ResourceArc<Registry>, pid: LocalPid) -> bool {
-    pid_from_local(pid).is_some_and(|pid| registry.knows(pid))
+fn known(handle: ResourceArc<Handle>, pid: LocalPid) -> bool {
+    pid_from_local(pid).is_some_and(|pid| handle.knows(pid))
 }
 
 #[rustler::nif]
-fn give_back(registry: ResourceArc<Registry>, parent: LocalPid) -> rustler::Atom {
+fn give_back(handle: ResourceArc<Handle>, parent: LocalPid) -> rustler::Atom {
     if let Some(parent) = pid_from_local(parent) {
-        registry.give_back(parent);
+        handle.give_back(parent);
     }
     atoms::ok()
 }
 
 #[rustler::nif]
-fn memory(registry: ResourceArc<Registry>) -> usize {
-    registry.memory()
+fn memory(handle: ResourceArc<Handle>) -> usize {
+    handle.memory()
 }
 
 #[rustler::nif]

@@ -1,8 +1,9 @@
 //! The tables of the running registries, and the monitors that keep them true.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use registry_table::{Conflict, Id, Names, Pid, Published, Table, Worker, pin};
 use rustler::{Env, LocalPid, Monitor, Resource, ResourceArc, Term};
 
@@ -21,12 +22,38 @@ pub struct Slot {
     last: Mutex<Option<ResourceArc<Registry>>>,
 }
 
-/// One registry, from its start until its last process is gone. As a resource it is what the VM
-/// tells of the deaths of its processes.
+/// One registry, from its start until its last process is gone; one that comes while there are
+/// guests goes on with it. As a resource it is what the VM tells of the deaths of its processes.
 pub struct Registry {
     slot: &'static Slot,
     pub table: Arc<Table<Copied>>,
+    /// Who opened it last. Whoever writes by a [`Handle`] holds this for reading meanwhile: once it
+    /// has changed, no write of the last owner is under way, and none is to come.
+    owner: RwLock<Pid>,
+    /// The owner's word while it is open, else one of the two that follow.
+    state: AtomicU64,
+}
+
+/// No pid has this word, as none has zero.
+const CLOSED: u64 = 1;
+
+/// The table is still being taken from readers.
+const CLOSING: u64 = 0;
+
+/// What a registry is to the process that opened it.
+pub struct Handle {
+    pub registry: ResourceArc<Registry>,
     owner: Pid,
+}
+
+/// What became of an opening.
+pub enum Opened {
+    /// It is open.
+    Done(ResourceArc<Handle>),
+    /// Something of the last owner is under way: in a moment it is over.
+    Busy,
+    /// The owner is dead.
+    Dead,
 }
 
 #[rustler::resource_impl]
@@ -39,123 +66,180 @@ impl Resource for Registry {
     }
 }
 
+#[rustler::resource_impl]
+impl Resource for Handle {}
+
 impl Slot {
     /// The process of the last registry of this name, while that or a process of it is alive.
     pub fn owner(&self) -> Option<Pid> {
-        self.last.lock().as_ref().map(|last| last.owner)
+        self.last().map(|last| last.owner())
     }
 
-    /// The processes of the last registry of this name that are still known.
+    /// The processes of the last registry of this name that are still known, but for guests.
     pub fn processes(&self) -> Vec<Worker> {
-        let last = self.last.lock().clone();
-        last.map_or_else(Vec::new, |last| last.table.processes())
+        self.last()
+            .map_or_else(Vec::new, |last| last.table.processes())
+    }
+
+    /// Forgets a process of the last registry of this name, if it is dead.
+    pub fn forget(&self, env: Env<'_>, pid: Pid) {
+        if let Some(last) = self.last().filter(|_| !is_alive(env, pid)) {
+            last.forget(pid);
+        }
+    }
+
+    /// Frees the id of a guest of the last registry of this name, which need not run. `None` if
+    /// there is no such registry.
+    pub fn release(&self, id: &Id<'_, Term<'_>>) -> Option<bool> {
+        self.last().map(|last| last.table.release(id))
+    }
+
+    fn last(&self) -> Option<ResourceArc<Registry>> {
+        self.last.lock().clone()
     }
 }
 
 impl Registry {
-    /// Opens the registry of this name for its owner, whose death closes it. `None` if the owner
-    /// is dead already.
+    /// Opens the registry of this name for its owner, whose death closes it.
     ///
-    /// The last registry of this name is let go of: none of its processes is alive.
-    pub fn open(
-        env: Env<'_>,
-        name: u64,
-        owner: Pid,
-        max_children: Option<usize>,
-    ) -> Option<ResourceArc<Self>> {
+    /// The last registry of this name has no live process but guests. If there are any, they keep
+    /// their ids: its table is opened again. Else it is let go of.
+    pub fn open(env: Env<'_>, name: u64, owner: Pid, max_children: Option<usize>) -> Opened {
         point!(c"open");
         let slot = NAMES.claim(name);
+        let before = slot.last();
+        if let Some(before) = &before {
+            // Its owner is dead: the VM may just not have said so yet.
+            before.close(before.owner());
+        }
+        let registry = match before.filter(|before| before.table.guests() > 0) {
+            Some(before) => {
+                if !before.reopen(owner, max_children) {
+                    return Opened::Busy;
+                }
+                before
+            }
+            None => {
+                let new = ResourceArc::new(Self::new(slot, owner, max_children));
+                let before = slot.last.lock().replace(new.clone());
+                // Dropped here, without the lock: it may be the last reference, and run a
+                // destructor.
+                drop(before);
+                new
+            }
+        };
+        slot.table.set(Arc::clone(&registry.table));
+        if registry.watch(env, owner) {
+            return Opened::Done(ResourceArc::new(Handle { registry, owner }));
+        }
+        registry.close(owner);
+        Opened::Dead
+    }
+
+    fn new(slot: &'static Slot, owner: Pid, max_children: Option<usize>) -> Self {
         let table = Table::new();
-        let table = Arc::new(match max_children {
+        let table = match max_children {
             Some(most) => table.bounded(most),
             None => table,
-        });
-        let registry = ResourceArc::new(Self {
-            slot,
-            table: Arc::clone(&table),
-            owner,
-        });
-        let before = slot.last.lock().replace(registry.clone());
-        if let Some(before) = before {
-            // Its owner is dead: the VM may just not have said so yet.
-            before.close();
-        }
-        slot.table.set(table);
-        let server = Worker {
-            pid: owner,
-            parent: None,
         };
-        if track(env, &registry, server) {
-            return Some(registry);
+        table.track(server(owner));
+        Self {
+            slot,
+            table: Arc::new(table),
+            owner: RwLock::new(owner),
+            state: AtomicU64::new(owner.word()),
         }
-        registry.close();
-        None
     }
 
-    /// Forgets a process that is dead.
-    pub fn forget(&self, pid: Pid) {
-        point!(c"down");
-        if pid == self.owner {
-            self.close();
+    /// Opens it for another owner, unless something of the last one is under way, or the slot has
+    /// let go of it.
+    fn reopen(&self, owner: Pid, max_children: Option<usize>) -> bool {
+        let last = self.slot.last.lock();
+        let Some(mut current) = self.owner.try_write() else {
+            return false;
+        };
+        // Acquire: its closing is over, and takes nothing from readers that they are given now.
+        let closed = self.state.load(Ordering::Acquire) == CLOSED;
+        if !closed || !last.as_ref().is_some_and(|last| self.is(last)) {
+            return false;
         }
-        self.table.remove(pid);
-        self.let_go_if_drained();
+        // First, so that whoever sees the new owner among the processes knows whose they are.
+        *current = owner;
+        self.table.track(server(owner));
+        self.table.reopen(max_children);
+        // Relaxed: only the owner's own death, and the next opening, are interested in it.
+        self.state.store(owner.word(), Ordering::Relaxed);
+        true
     }
 
-    /// Ends reads and refuses insertions.
-    pub fn close(&self) {
-        point!(c"close");
-        if self.table.close() {
+    /// Ends reads and refuses insertions, if it is open for this owner.
+    pub fn close(&self, owner: Pid) {
+        let own = owner.word();
+        // Relaxed: it is the owner's only from before it could be asked for by its owner until it
+        // is closed. Most who come here are other processes, which have to write nothing for that.
+        if self.state.load(Ordering::Relaxed) != own {
+            return;
+        }
+        let exchange =
+            self.state
+                .compare_exchange(own, CLOSING, Ordering::Relaxed, Ordering::Relaxed);
+        if exchange.is_ok() {
+            point!(c"close");
+            self.table.close();
             self.slot.table.retract(&self.table);
+            // Release: see `reopen`.
+            self.state.store(CLOSED, Ordering::Release);
         }
     }
 
     /// Has the slot let go of this registry once it is closed and all its processes are gone: what
     /// it held is freed.
     fn let_go_if_drained(&self) {
-        if !self.table.is_closed() || !self.table.is_drained() {
+        let drained = || self.table.is_closed() && self.table.is_drained();
+        if !drained() {
             return;
         }
         point!(c"let go");
-        let own = |last: &mut ResourceArc<Self>| Arc::ptr_eq(&last.table, &self.table);
-        let last = self.slot.last.lock().take_if(own);
+        // It may have been opened again meanwhile.
+        let last = self
+            .slot
+            .last
+            .lock()
+            .take_if(|last| self.is(last) && drained());
         // Dropped here, without the lock: it may be the last reference, and run a destructor.
         drop(last);
     }
 
-    /// Whether a process belongs to this registry.
-    pub fn knows(&self, pid: Pid) -> bool {
-        self.table.knows(pid)
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.table, &other.table)
     }
 
-    /// About how many bytes its table takes.
-    pub fn memory(&self) -> usize {
-        self.table.memory()
+    fn owner(&self) -> Pid {
+        *self.owner.read()
     }
 
-    /// Whether there is room for a child with this id; a parent is promised it.
-    pub fn promise(&self, env: Env<'_>, id: &Id<'_, Term<'_>>, parent: Option<Pid>) -> bool {
-        let promise = || match parent {
-            Some(parent) => self.table.promise(parent),
-            None => self.table.has_room(),
-        };
-        promise() || {
-            // The id's last process, if it is dead: it is not in the way, however late the news.
-            let last = self.table.get(id, &pin());
-            let dead = last.filter(|&pid| !is_alive(env, pid));
-            dead.is_some_and(|pid| self.table.remove(pid)) && promise()
+    /// Whether a process whose end is watched for is alive. If the news of its end came before it
+    /// was entered, it is forgotten.
+    fn is_alive_still(&self, env: Env<'_>, pid: Pid) -> bool {
+        let alive = is_alive(env, pid);
+        if !alive {
+            self.forget(pid);
         }
+        alive
     }
 
-    /// Gives back the room that a parent was promised and has not used.
-    pub fn give_back(&self, parent: Pid) {
-        self.table.give_back(parent);
+    /// Forgets a process that is dead.
+    pub fn forget(&self, pid: Pid) {
+        point!(c"down");
+        self.close(pid);
+        self.table.remove(pid);
+        self.let_go_if_drained();
     }
+}
 
-    /// Takes an id out of sight.
-    pub fn retire(&self, id: &Id<'_, Term<'_>>) -> Option<Worker> {
-        self.table.retire(id)
-    }
+/// A registry's own process.
+fn server(pid: Pid) -> Worker {
+    Worker { pid, parent: None }
 }
 
 /// What became of a registration.
@@ -168,36 +252,92 @@ pub enum Registered {
     Refused(Conflict),
 }
 
-/// Enters a live worker for an id that has no live one.
-pub fn register(
-    env: Env<'_>,
-    registry: &ResourceArc<Registry>,
-    id: &Id<'_, Term<'_>>,
-    worker: Worker,
-) -> Registered {
-    let refused = loop {
-        match registry.table.insert(id, worker) {
-            Ok(()) => break None,
-            // A dead one whose last news is late: it is as good as come.
-            Err(Conflict::IdTaken(pid)) if !is_alive(env, pid) => {
-                registry.table.remove(pid);
+impl Handle {
+    /// Enters a live worker for an id that has no live one.
+    pub fn register(&self, env: Env<'_>, id: &Id<'_, Term<'_>>, worker: Worker) -> Registered {
+        let pid = worker.pid;
+        let table = &self.registry.table;
+        // A guest, whose end is watched for since it was entered first.
+        let watched = table.known(pid).is_some();
+        let refused = loop {
+            match self.write(|table| table.insert(id, worker)) {
+                Some(Ok(())) => break None,
+                // A dead one whose last news is late: it is as good as come.
+                Some(Err(Conflict::IdTaken(pid))) if !is_alive(env, pid) => {
+                    table.remove(pid);
+                }
+                // A closed table tracks the process: whoever opens the name next must wait for it.
+                Some(Err(Conflict::Closed)) if !worker.is_guest() => break Some(Conflict::Closed),
+                Some(Err(conflict)) => return Registered::Refused(conflict),
+                None => return Registered::Refused(Conflict::Closed),
             }
-            // A closed table tracks the process: whoever opens the name next must wait for it.
-            Err(Conflict::Closed) => break Some(Conflict::Closed),
-            Err(conflict) => return Registered::Refused(conflict),
+        };
+        let alive = if watched {
+            self.registry.is_alive_still(env, pid)
+        } else {
+            self.registry.watch(env, pid)
+        };
+        match refused {
+            Some(conflict) => Registered::Refused(conflict),
+            None if alive => Registered::Done,
+            None => Registered::Dead,
         }
-    };
-    let watched = registry.watch(env, worker.pid);
-    match refused {
-        Some(conflict) => Registered::Refused(conflict),
-        None if watched => Registered::Done,
-        None => Registered::Dead,
     }
-}
 
-/// Makes a process known that has no id.
-pub fn track(env: Env<'_>, registry: &ResourceArc<Registry>, worker: Worker) -> bool {
-    registry.table.track(worker) && registry.watch(env, worker.pid)
+    /// Makes a process known that has no id, or is a guest.
+    pub fn track(&self, env: Env<'_>, worker: Worker) -> bool {
+        self.write(|table| table.track(worker)) == Some(true)
+            && self.registry.watch(env, worker.pid)
+    }
+
+    /// Takes an id out of sight, unless it is a guest's.
+    pub fn retire(&self, id: &Id<'_, Term<'_>>) -> Option<Worker> {
+        self.write(|table| table.retire(id)).flatten()
+    }
+
+    /// Whether a process belongs to this registry, and is no guest.
+    pub fn knows(&self, pid: Pid) -> bool {
+        let known = self.registry.table.known(pid);
+        known.is_some_and(|known| !known.is_guest())
+    }
+
+    /// About how many bytes its table takes.
+    pub fn memory(&self) -> usize {
+        self.registry.table.memory()
+    }
+
+    /// Whether there is room for a child with this id; a parent is promised it.
+    pub fn promise(&self, env: Env<'_>, id: &Id<'_, Term<'_>>, parent: Option<Pid>) -> bool {
+        let promise = |table: &Table<Copied>| match parent {
+            Some(parent) => table.promise(parent),
+            None => table.has_room(),
+        };
+        let promised = self.write(|table| {
+            promise(table) || {
+                // The id's last process, if it is dead: it is not in the way, however late the news.
+                let last = table.get(id, &pin());
+                let dead = last.filter(|&pid| !is_alive(env, pid));
+                dead.is_some_and(|pid| table.remove(pid)) && promise(table)
+            }
+        });
+        promised == Some(true)
+    }
+
+    /// Gives back the room that a parent was promised and has not used.
+    pub fn give_back(&self, parent: Pid) {
+        self.write(|table| table.give_back(parent));
+    }
+
+    /// Ends reads and refuses insertions.
+    pub fn close(&self) {
+        self.registry.close(self.owner);
+    }
+
+    /// Writes, unless the registry is another's by now.
+    fn write<R>(&self, write: impl FnOnce(&Table<Copied>) -> R) -> Option<R> {
+        let owner = self.registry.owner.read();
+        (*owner == self.owner).then(|| write(&self.registry.table))
+    }
 }
 
 /// Whether a process is alive: it has not begun to exit.
@@ -215,8 +355,7 @@ impl Watch for ResourceArc<Registry> {
     fn watch(&self, env: Env<'_>, pid: Pid) -> bool {
         let watched = self.monitor(Some(env), &pid_to_local(pid)).is_some();
         if !watched {
-            self.table.remove(pid);
-            self.let_go_if_drained();
+            self.forget(pid);
         }
         watched
     }
