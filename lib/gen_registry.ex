@@ -53,11 +53,37 @@ defmodule GenRegistry do
   ids. Those that contain references, funs, bitstrings, integers beyond 64 bits, or pids of other
   nodes are kept as copies by the VM; all others in the form that takes the least room.
 
+  ## Names of processes
+
+  `{:via, GenRegistry, {registry, id}}` is a name, as `GenServer`, `Agent`, `Supervisor`,
+  `:gen_statem` and all others take it that take `{:via, module, name}`. It reaches the process of
+  an id, whoever started it:
+
+      GenServer.call({:via, GenRegistry, {ExampleWorker, :some_id}}, :ping)
+
+  And a process takes it as its own, wherever and under whichever supervisor it runs:
+
+      Agent.start_link(fn -> 0 end, name: {:via, GenRegistry, {ExampleWorker, :counter}})
+
+  Such a process is a guest. It is found, counted, listed and forgotten as any other, and it is true
+  of it too that an id has one process: where a worker of the id is being started or stopped, it
+  waits for the end of that. But the registry is not its supervisor: `stop/3` answers
+  `{:error, :not_supervised}`, it is no child of the registry, it goes on when the registry ends, and
+  the next registry of the same name has it under its id again.
+
+  A worker may take the name under which it is being started, for its own use of it:
+
+      def start_link(id) do
+        GenServer.start_link(__MODULE__, id, name: {:via, GenRegistry, {__MODULE__, id}})
+      end
+
+  It is found from then on, before the end of its init, and is a worker as any other.
+
   ## When the registry is not running
 
-  Reads raise an `ArgumentError` that names the registry. So do `lookup_or_start/4` and `start/4`
-  under a local name. `stop/3`, and calls to a registry that is a pid or on another node, exit as
-  `GenServer.call/3` does.
+  Reads raise an `ArgumentError` that names the registry. So do `lookup_or_start/4`, `start/4` and
+  `register_name/2`, under a local name. `stop/3`, and calls to a registry that is a pid or on another
+  node, exit as `GenServer.call/3` does.
 
   ## Looking into it
 
@@ -73,6 +99,8 @@ defmodule GenRegistry do
   """
 
   @behaviour GenRegistry.Behaviour
+
+  import Kernel, except: [send: 2]
 
   alias GenRegistry.{Server, Table, Types}
 
@@ -380,7 +408,8 @@ defmodule GenRegistry do
   Lookups do not find it from now on. It is sent `:shutdown`, killed if it has not ended within the
   registry's `:worker_shutdown`, and a start of the same id waits until it is gone.
 
-  Answers `:ok` once it is gone, or `{:error, :not_found}`. If it is not gone within `timeout`
+  Answers `:ok` once it is gone, `{:error, :not_found}` if there is none, or
+  `{:error, :not_supervised}` for a guest, which goes on: see "Names of processes" above. If it is not gone within `timeout`
   milliseconds (by default it is waited for as long as it takes), the caller exits as from
   `GenServer.call/3`. A worker that stops itself gets its answer at once.
 
@@ -393,7 +422,7 @@ defmodule GenRegistry do
       {:error, :not_found}
   """
   @impl true
-  @spec stop(server, Types.id(), timeout) :: :ok | {:error, :not_found}
+  @spec stop(server, Types.id(), timeout) :: :ok | {:error, :not_found | :not_supervised}
   def stop(registry, id, timeout \\ :infinity) do
     validate!(registry, &server?/1, "registry", "a name, a pid or {name, node}")
     validate!(timeout, &timeout?/1, "timeout", "a number of milliseconds or :infinity")
@@ -401,6 +430,121 @@ defmodule GenRegistry do
     if Table.id?(id),
       do: @gen_module.call(registry, {:stop, id}, timeout),
       else: {:error, :not_found}
+  end
+
+  ## Names, as `{:via, GenRegistry, {registry, id}}`
+
+  @doc """
+  The process of an id, for `{:via, GenRegistry, {registry, id}}`.
+
+  Answers its pid, which was alive when it was asked for, or `:undefined`. It reads in the calling
+  process. Raises `ArgumentError` if the registry is not running, or if the name is none.
+
+      iex> {:ok, pid} = GenRegistry.lookup_or_start(ExampleWorker, :an_id)
+      iex> ^pid = GenRegistry.whereis_name({ExampleWorker, :an_id})
+      iex> ^pid = GenServer.whereis({:via, GenRegistry, {ExampleWorker, :an_id}})
+      iex> GenRegistry.whereis_name({ExampleWorker, :another_id})
+      :undefined
+  """
+  @spec whereis_name({name, Types.id()}) :: pid | :undefined
+  def whereis_name(name) do
+    {registry, id} = via!(name)
+
+    case Table.lookup_alive(registry, id) do
+      {:ok, pid} -> pid
+      {:error, :not_found} -> :undefined
+    end
+  end
+
+  @doc """
+  Sends a message to the process of an id, for `{:via, GenRegistry, {registry, id}}`.
+
+  Answers its pid. If there is none, the caller exits with `{:badarg, {name, message}}`, as from
+  `:global.send/2`. Raises `ArgumentError` as `whereis_name/1`.
+
+      iex> :yes = GenRegistry.register_name({ExampleWorker, :me}, self())
+      iex> GenRegistry.send({ExampleWorker, :me}, :hello)
+      iex> receive do: (:hello -> :received)
+      :received
+      iex> catch_exit(GenRegistry.send({ExampleWorker, :nobody}, :hello))
+      {:badarg, {{ExampleWorker, :nobody}, :hello}}
+  """
+  @spec send({name, Types.id()}, message :: term) :: pid
+  def send(name, message) do
+    case whereis_name(name) do
+      pid when is_pid(pid) ->
+        Kernel.send(pid, message)
+        pid
+
+      :undefined ->
+        exit({:badarg, {name, message}})
+    end
+  end
+
+  @doc """
+  Gives an id to a process that runs already, for `{:via, GenRegistry, {registry, id}}`.
+
+  `pid` is a process of this node, the caller or another. It is a guest of the registry, see "Names
+  of processes" above, until it ends or `unregister_name/1` is called.
+
+  Answers `:yes`; or `:no` if the id has a live process, or if the process is dead or has an id in
+  this registry. Where the id's process is being started or stopped, it waits for the end of that,
+  however long it takes. Raises `ArgumentError` as `whereis_name/1`, if `pid` is no pid of this
+  node, and if the id is larger than 16 MB. If the registry ends meanwhile, the caller exits as from `GenServer.call/3`.
+
+      iex> {:ok, agent} = Agent.start_link(fn -> 0 end)
+      iex> GenRegistry.register_name({ExampleWorker, :counter}, agent)
+      :yes
+      iex> {:ok, ^agent} = GenRegistry.lookup_or_start(ExampleWorker, :counter)
+      iex> GenRegistry.register_name({ExampleWorker, :counter}, self())
+      :no
+      iex> GenRegistry.stop(ExampleWorker, :counter)
+      {:error, :not_supervised}
+  """
+  @spec register_name({name, Types.id()}, pid) :: :yes | :no
+  def register_name(name, pid) do
+    {registry, id} = via!(name)
+    validate!(pid, &(is_pid(&1) and node(&1) == node()), "process", "a pid of this node")
+
+    case Table.lookup_alive(registry, id) do
+      {:ok, _pid} ->
+        :no
+
+      {:error, :not_found} ->
+        validate_size!(id)
+        @gen_module.call(registry, {:register, id, pid, parent(pid)}, :infinity)
+    end
+  end
+
+  # By which a worker is known that is being started, and asks for its own name.
+  defp parent(pid) when pid != self(), do: nil
+
+  defp parent(_self) do
+    case Process.get(:"$ancestors") do
+      [parent | _] when is_pid(parent) -> parent
+      _ -> nil
+    end
+  end
+
+  @doc """
+  Frees the id of a guest, for `{:via, GenRegistry, {registry, id}}`.
+
+  Whoever calls it; the process goes on. Answers `:ok`. Nothing happens if the id has no process, or
+  one that the registry started: that keeps its id for as long as it lives. It also works between
+  the end of a registry and the start of the next one of the same name, in which the guest is then
+  not found; but raises `ArgumentError` if there never was one, or its guests are gone too, and for a
+  name that is none.
+
+      iex> :yes = GenRegistry.register_name({ExampleWorker, :me}, self())
+      iex> GenRegistry.unregister_name({ExampleWorker, :me})
+      :ok
+      iex> GenRegistry.lookup(ExampleWorker, :me)
+      {:error, :not_found}
+  """
+  @spec unregister_name({name, Types.id()}) :: :ok
+  def unregister_name(name) do
+    {registry, id} = via!(name)
+    Table.release(registry, id)
   end
 
   ## All of them
@@ -532,8 +676,7 @@ defmodule GenRegistry do
     validate!(registry, &server?/1, "registry", "a name, a pid or {name, node}")
     validate!(args, &proper_list?/1, "args", "a list of arguments for start_link")
     validate!(timeout, &timeout?/1, "timeout", "a number of milliseconds or :infinity")
-    # Not in a message: what the term shares, its copy would not.
-    unless Table.id?(id), do: raise(ArgumentError, "the id is larger than 16 MB")
+    validate_size!(id)
 
     try do
       @gen_module.call(registry, {kind, id, args}, timeout)
@@ -543,6 +686,18 @@ defmodule GenRegistry do
         Server.gave_up(registry, id)
         :erlang.raise(:exit, reason, __STACKTRACE__)
     end
+  end
+
+  # Before it goes into a message: what the term shares, its copy does not.
+  defp validate_size!(id) do
+    unless Table.id?(id), do: raise(ArgumentError, "the id is larger than 16 MB")
+  end
+
+  defp via!({registry, _id} = name) when is_atom(registry), do: name
+
+  defp via!(name) do
+    raise ArgumentError,
+          "the name must be {registry, id}, with the name of a registry, got: #{inspect(name)}"
   end
 
   defp validate_options!(opts),

@@ -37,7 +37,8 @@ defmodule GenRegistry.Behaviour do
   @callback start(GenRegistry.server(), Types.id(), args :: list, timeout) ::
               {:ok, pid} | {:error, {:already_started, pid}} | {:error, term}
 
-  @callback stop(GenRegistry.server(), Types.id()) :: :ok | {:error, :not_found}
+  @callback stop(GenRegistry.server(), Types.id()) ::
+              :ok | {:error, :not_found | :not_supervised}
 
   @callback stream(GenRegistry.name()) :: Enumerable.t()
 

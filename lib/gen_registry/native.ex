@@ -34,12 +34,19 @@ defmodule GenRegistry.Native do
   @spec count(atom) :: non_neg_integer | :not_running
   def count(_name), do: not_loaded()
 
+  @spec guests(atom) :: non_neg_integer | :not_running
+  def guests(_name), do: not_loaded()
+
   @spec sample(atom) :: {term, pid} | nil | :not_running
   def sample(_name), do: not_loaded()
 
   @spec scan(atom, non_neg_integer) ::
           {[{term, pid}], non_neg_integer | :done} | :not_running
   def scan(_name, _cursor), do: not_loaded()
+
+  @spec scan_children(atom, non_neg_integer) ::
+          {[{term, pid}], non_neg_integer | :done} | :not_running
+  def scan_children(_name, _cursor), do: not_loaded()
 
   @spec owner(atom) :: pid | nil
   def owner(_name), do: not_loaded()
@@ -53,9 +60,17 @@ defmodule GenRegistry.Native do
   @spec id?(term) :: boolean
   def id?(_term), do: not_loaded()
 
+  # Writes by name, of which late ones do no harm.
+
+  @spec release(atom, term) :: :ok | :not_found | :not_running
+  def release(_name, _id), do: not_loaded()
+
+  @spec forget(atom, pid) :: :ok
+  def forget(_name, _pid), do: not_loaded()
+
   # By what `open` answered: writes, and what its owner asks.
 
-  @spec open(atom, non_neg_integer | :infinity) :: registry | :dead
+  @spec open(atom, non_neg_integer | :infinity) :: registry | :busy | :dead
   def open(_name, _max_children), do: not_loaded()
 
   @spec close(registry) :: :ok
@@ -65,7 +80,7 @@ defmodule GenRegistry.Native do
           :ok | :dead | :closed | :pid_taken | {:id_taken, pid} | :id_too_large
   def register(_registry, _id, _pid, _parent), do: not_loaded()
 
-  @spec retire(registry, term) :: {pid, parent} | :not_found
+  @spec retire(registry, term) :: {pid, parent} | {:guest, pid} | :not_found
   def retire(_registry, _id), do: not_loaded()
 
   @spec track(registry, pid, parent) :: boolean

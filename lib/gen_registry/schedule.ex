@@ -4,8 +4,8 @@ defmodule GenRegistry.Schedule do
   # from the process that carries them out. Functions take the schedule, and answer the new one and
   # what is to be done, in order.
   #
-  # An id is here only while it is in flight: being started, waiting for its turn to be, or being
-  # stopped. Whoever asks for it meanwhile stands in its line. The line moves when the flight ends:
+  # An id is here only while it is in flight: being started, waiting for its turn to be, being
+  # stopped, or being given to a guest. Whoever asks for it meanwhile stands in its line. The line moves when the flight ends:
   # after a start, all up to the first stop have their answer; after a failure or a stop, the next
   # one's own request is tried.
 
@@ -29,7 +29,11 @@ defmodule GenRegistry.Schedule do
   @type id :: GenRegistry.Types.id()
   @type from :: GenServer.from()
   @typedoc "What is asked for. What goes with a start is for the starter."
-  @type request :: {:lookup_or_start, from, term} | {:start, from, term} | {:stop, from}
+  @type request ::
+          {:lookup_or_start, from, term} | {:start, from, term} | {:stop, from} | registration
+
+  @typedoc "A process is to have the id. `parent` is that of one that asks for itself."
+  @type registration :: {:register, from, pid, parent :: pid | nil}
 
   @typedoc """
   Where an id in flight is.
@@ -37,11 +41,13 @@ defmodule GenRegistry.Schedule do
     * `{:queued, ticket, request}` - `:max_starting` others are being started
     * `{:starting, starter, request, :bounded | :nested}`
     * `{:stopping, callers}` - also while the remains of a killed starter are cleared away
+    * `{:registering, registration}`
   """
   @type stage ::
           {:queued, ticket :: integer, request}
           | {:starting, pid | :new, request, :bounded | :nested}
           | {:stopping, [from]}
+          | {:registering, registration}
 
   @type t :: %__MODULE__{
           max_starting: pos_integer,
@@ -60,7 +66,9 @@ defmodule GenRegistry.Schedule do
 
     * `{:start, starter, id, request}` - by this starter, or by one that is `:new`: then
       `assigned/3` tells which it is
-    * `{:stop, id}` - end the id's worker, then tell `stopped/3`
+    * `{:stop, id}` - end the id's worker, then tell `stopped/3`; or `not_supervised/3`, if the
+      process is a guest
+    * `{:register, id, registration}` - give the id to the process, then tell `registered/4`
     * `{:clear, starter, id}` - end what a dead starter had begun to start, then tell `stopped/3`
     * `{:reply, from, answer}`
     * `{:probe, id, from}` - find out whether the caller is a worker in its init, which is told to
@@ -69,6 +77,7 @@ defmodule GenRegistry.Schedule do
   @type action ::
           {:start, pid | :new, id, request}
           | {:stop, id}
+          | {:register, id, registration}
           | {:clear, pid, id}
           | {:reply, from, term}
           | {:probe, id, from}
@@ -116,12 +125,18 @@ defmodule GenRegistry.Schedule do
     {put(schedule, id, {:stopping, [from | callers]}, line), []}
   end
 
+  # The worker itself, in its init, takes the name that it is started for.
+  defp join(schedule, id, {{:starting, pid, _, _}, _}, {:register, _, _, pid} = request) do
+    {schedule, [{:register, id, request}]}
+  end
+
   defp join(schedule, id, {stage, line}, request) do
     probes =
       case {stage, request} do
         {{:queued, _, _}, request} -> [{:probe, id, from(request)}]
         # It may be the worker itself, which would wait for the end of its own init.
         {{:starting, _, _, _}, {:stop, from}} -> [{:probe, id, from}]
+        {{:starting, _, _, _}, {:register, from, _, _}} -> [{:probe, id, from}]
         _ -> []
       end
 
@@ -130,6 +145,7 @@ defmodule GenRegistry.Schedule do
 
   defp from({:stop, from}), do: from
   defp from({_, from, _}), do: from
+  defp from({:register, from, _, _}), do: from
 
   # Nothing runs or ends for the id: the first in its line who still waits has the turn.
   defp begin(schedule, id, line, kind \\ :bounded) do
@@ -146,6 +162,9 @@ defmodule GenRegistry.Schedule do
         cond do
           not schedule.waiting?.(from(request)) ->
             begin(schedule, id, line, kind)
+
+          match?({:register, _, _, _}, request) ->
+            {put(schedule, id, {:registering, request}, line), [{:register, id, request}]}
 
           kind == :nested or schedule.running < schedule.max_starting ->
             launch(schedule, id, request, line, kind)
@@ -238,6 +257,7 @@ defmodule GenRegistry.Schedule do
 
   defp answer({:lookup_or_start, _, _}, {:ok, pid}), do: {:ok, pid}
   defp answer({:start, _, _}, {:ok, pid}), do: {:error, {:already_started, pid}}
+  defp answer({:register, _, _, _}, {:ok, _pid}), do: :no
 
   @doc "A starter has died. What it was busy with has failed, and may have left a process."
   @spec starter_died(t, pid, reason :: term) :: {t, [action]}
@@ -324,10 +344,38 @@ defmodule GenRegistry.Schedule do
   end
 
   @doc """
+  An id that was to be stopped has a process that is not ours to stop. Whoever wants one after that
+  gets it.
+  """
+  @spec not_supervised(t, id, pid) :: {t, [action]}
+  def not_supervised(schedule, id, pid) do
+    {{:stopping, callers}, line} = schedule.flights[id]
+    replies = for from <- Enum.reverse(callers), do: {:reply, from, {:error, :not_supervised}}
+    {schedule, actions} = serve(schedule, id, line, {:ok, pid}, true)
+    {schedule, replies ++ actions}
+  end
+
+  @doc "A process was to have an id, and has it now, or cannot have it."
+  @spec registered(t, id, registration, boolean) :: {t, [action]}
+  def registered(schedule, id, {:register, from, pid, _} = request, registered?) do
+    {schedule, actions} =
+      case schedule.flights do
+        %{^id => {{:registering, ^request}, line}} ->
+          serve(schedule, id, line, {:ok, pid}, registered?)
+
+        # It is being started, and that goes on.
+        %{} ->
+          {schedule, []}
+      end
+
+    {schedule, [{:reply, from, if(registered?, do: :yes, else: :no)} | actions]}
+  end
+
+  @doc """
   A caller that waits for an id turned out to be in the init of what `starter` is busy with.
 
-  What it waits for is not held to the bound, for that may depend on its own place. And it cannot
-  wait for its own start to be stopped.
+  What it waits for is not held to the bound, for that may depend on its own place. And it can wait
+  neither for its own start to be stopped, nor for the end of it to take the id.
   """
   @spec nested(t, id, from, pid) :: {t, [action]}
   def nested(schedule, id, from, starter) do
@@ -343,9 +391,18 @@ defmodule GenRegistry.Schedule do
           {schedule, []}
         end
 
-      %{^id => {{:starting, ^starter, _, _}, line}} ->
-        own? = :queue.member({:stop, from}, line)
-        {schedule, if(own?, do: [{:reply, from, :ok}], else: [])}
+      %{^id => {{:starting, ^starter, _, _} = stage, line}} ->
+        case Enum.find(:queue.to_list(line), &(from(&1) == from)) do
+          {:stop, _} ->
+            {schedule, [{:reply, from, :ok}]}
+
+          {:register, _, _, _} = request ->
+            line = :queue.delete(request, line)
+            {put(schedule, id, stage, line), [{:register, id, request}]}
+
+          _ ->
+            {schedule, []}
+        end
 
       %{} ->
         {schedule, []}

@@ -101,6 +101,14 @@ defmodule GenRegistry.Server do
     end
   end
 
+  def handle_call({:register, id, pid, parent}, from, state)
+      when is_pid(pid) and node(pid) == node() do
+    case Table.lookup_alive(state.name, id) do
+      {:ok, _pid} -> {:reply, :no, state}
+      {:error, :not_found} -> request(state, id, {:register, from, pid, parent})
+    end
+  end
+
   def handle_call(:info, _from, state), do: {:reply, info(state), state}
 
   def handle_call(:which_children, from, state) do
@@ -126,9 +134,7 @@ defmodule GenRegistry.Server do
 
   @impl true
   def handle_info({:started, starter, id, outcome}, state) do
-    alive? =
-      match?({:ok, pid} when node(pid) == node(), outcome) and Table.alive?(elem(outcome, 1))
-
+    {outcome, alive?} = now(outcome, id, state)
     state = carry_out(state, Schedule.started(state.schedule, starter, id, outcome, alive?))
     # Of a start that failed, the next one for the starter has the place. There may be none.
     if bounded?(state) and Schedule.idle?(state.schedule, starter) do
@@ -234,6 +240,18 @@ defmodule GenRegistry.Server do
     [data: [{~c"State", state}], supervisor: [{~c"Callback", GenRegistry}]]
   end
 
+  # The live process that an id has when its start has ended: a failed one may have left a guest.
+  defp now(outcome, id, state) do
+    if match?({:ok, pid} when node(pid) == node(), outcome) and Table.alive?(elem(outcome, 1)) do
+      {outcome, true}
+    else
+      case Table.lookup_alive(state.name, id) do
+        {:ok, _pid} = guest -> {guest, true}
+        {:error, :not_found} -> {outcome, false}
+      end
+    end
+  end
+
   ## What the schedule decided
 
   # Where there is no room, whoever asks is told so at once, rather than when its turn comes. But an
@@ -292,9 +310,20 @@ defmodule GenRegistry.Server do
       :not_found ->
         carry_out(state, Schedule.stopped(state.schedule, id, {:error, :not_found}))
 
+      {:guest, pid} ->
+        if Table.alive?(pid),
+          do: carry_out(state, Schedule.not_supervised(state.schedule, id, pid)),
+          else: carry_out(state, Schedule.stopped(state.schedule, id, {:error, :not_found}))
+
       {pid, parent} ->
         end_worker(state, id, pid, parent)
     end
+  end
+
+  # As its own parent: it is none of our children.
+  defp act(state, {:register, id, {:register, _from, pid, _parent} = request}) do
+    registered? = Table.register(state.table, id, pid, pid) == :ok
+    carry_out(state, Schedule.registered(state.schedule, id, request, registered?))
   end
 
   defp act(state, {:clear, starter, id}) do
@@ -432,25 +461,27 @@ defmodule GenRegistry.Server do
   # A list of a million children takes a while to make.
   defp answer_apart(from, fun), do: Shutdown.apart(fn -> GenServer.reply(from, fun.()) end)
 
-  defp which_children(%{name: name, worker_module: module}) do
-    type = child_type(name, module)
+  defp which_children(%{name: name, worker_module: module} = state) do
+    type = child_type(state)
 
-    Table.reduce_chunks(name, [], fn entries, children ->
+    Table.reduce_children(name, [], fn entries, children ->
       for {id, pid} <- entries, reduce: children do
         children -> [{id, pid, type, [module]} | children]
       end
     end)
   end
 
-  defp count_children(%{name: name, worker_module: module}) do
-    count = Table.count(name)
-    supervisors = if child_type(name, module) == :supervisor, do: count, else: 0
+  defp count_children(%{name: name} = state) do
+    count = Table.count_children(name)
+    supervisors = if child_type(state) == :supervisor, do: count, else: 0
     [specs: count, active: count, supervisors: supervisors, workers: count - supervisors]
   end
 
   # A supervisor says so in its initial call. One worker speaks for all: they are started alike.
-  defp child_type(name, module) do
+  defp child_type(%{name: name, table: table, worker_module: module}) do
     with {_id, pid} <- Table.sample(name),
+         # A guest says nothing of them.
+         true <- Table.known?(table, pid),
          {:dictionary, dictionary} <- Process.info(pid, :dictionary),
          {:supervisor, _, _} <- dictionary[:"$initial_call"] do
       :supervisor

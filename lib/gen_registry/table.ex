@@ -9,7 +9,10 @@ defmodule GenRegistry.Table do
   @typedoc "One registry's table, from `open/1` until the registry is gone."
   @opaque t :: reference
 
-  @typedoc "Who started a process: its starter, or nobody, for starters and the server itself."
+  @typedoc """
+  Who started a process: its starter, or nobody, for starters and the server itself. A guest, which
+  took its id by itself, is its own.
+  """
   @type parent :: pid | nil
 
   @doc "The process of an id. It may be dead if it died within the last microseconds."
@@ -55,6 +58,18 @@ defmodule GenRegistry.Table do
     with :not_running <- Native.count(name), do: not_running(name)
   end
 
+  @doc "How many entries are not guests'."
+  @spec count_children(GenRegistry.name()) :: non_neg_integer
+  def count_children(name) do
+    with guests when is_integer(guests) <- Native.guests(name),
+         count when is_integer(count) <- Native.count(name) do
+      # Guests may have come and gone in between.
+      max(count - guests, 0)
+    else
+      :not_running -> not_running(name)
+    end
+  end
+
   @doc "One entry at random, or `nil`."
   @spec sample(GenRegistry.name()) :: {term, pid} | nil
   def sample(name) do
@@ -70,19 +85,30 @@ defmodule GenRegistry.Table do
   @doc "Folds over the entries, some hundreds at a time."
   @spec reduce_chunks(GenRegistry.name(), acc, ([{term, pid}], acc -> acc)) :: acc
         when acc: term
-  def reduce_chunks(name, acc, fun), do: reduce_chunks(name, acc, fun, 0)
+  def reduce_chunks(name, acc, fun), do: reduce_chunks(name, acc, fun, &scan/2, 0)
 
-  defp reduce_chunks(name, acc, fun, cursor) do
-    case scan(name, cursor) do
+  @doc "As `reduce_chunks/3`, without the guests."
+  @spec reduce_children(GenRegistry.name(), acc, ([{term, pid}], acc -> acc)) :: acc
+        when acc: term
+  def reduce_children(name, acc, fun) do
+    reduce_chunks(name, acc, fun, &scan_children/2, 0)
+  end
+
+  defp scan_children(name, cursor) do
+    with :not_running <- Native.scan_children(name, cursor), do: not_running(name)
+  end
+
+  defp reduce_chunks(name, acc, fun, scan, cursor) do
+    case scan.(name, cursor) do
       {entries, :done} -> fun.(entries, acc)
-      {entries, cursor} -> reduce_chunks(name, fun.(entries, acc), fun, cursor)
+      {entries, cursor} -> reduce_chunks(name, fun.(entries, acc), fun, scan, cursor)
     end
   end
 
   @doc """
   Every process of the registry of this name, or of the last one if none runs: workers, also those
   that are being stopped, and sweepers, with their parents; and starters, and the server, which have
-  none.
+  none. Guests are not among them.
   """
   @spec processes(GenRegistry.name()) :: [{pid, parent}]
   def processes(name), do: Native.processes(name)
@@ -107,16 +133,30 @@ defmodule GenRegistry.Table do
 
   With a bound, it has room for so many children: workers that have a parent, registered or
   promised. One that is registered without a parent takes none of it.
+
+  Of the last registry of the name, no process is alive. Its guests that are keep their ids.
   """
   @spec open(GenRegistry.name(), max_children :: non_neg_integer | :infinity) :: t
-  def open(name, max_children), do: Native.open(name, max_children)
+  def open(name, max_children) do
+    # The VM may not have said yet of each that it is dead.
+    for {pid, _parent} <- Native.processes(name), do: Native.forget(name, pid)
+    reopen(name, max_children)
+  end
+
+  defp reopen(name, max_children) do
+    with :busy <- Native.open(name, max_children) do
+      :erlang.yield()
+      reopen(name, max_children)
+    end
+  end
 
   @doc "Ends reads, and refuses registrations from now on."
   @spec close(t) :: :ok
   def close(table), do: Native.close(table)
 
   @doc """
-  Registers a worker for an id that has no live one.
+  Registers a worker for an id that has no live one, or a guest, as its own parent. A guest that has
+  the id already becomes the worker.
 
     * `:dead` - the worker has died already
     * `:closed` - the registry is going down
@@ -128,11 +168,28 @@ defmodule GenRegistry.Table do
           :ok | :dead | :closed | :pid_taken | {:id_taken, pid} | :id_too_large
   def register(table, id, pid, parent), do: Native.register(table, id, pid, parent)
 
-  @doc "Takes an id out of sight. Its worker is still among `processes/1` until it is dead."
-  @spec retire(t, term) :: {pid, parent} | :not_found
+  @doc """
+  Takes an id out of sight, unless it is a guest's. Its worker is still among `processes/1` until it
+  is dead.
+  """
+  @spec retire(t, term) :: {pid, parent} | {:guest, pid} | :not_found
   def retire(table, id), do: Native.retire(table, id)
 
-  @doc "Makes a process one of `processes/1` until it is dead. Answers whether it was none yet."
+  @doc "Frees an id if it is a guest's. While no registry runs, it goes by the last one's table."
+  @spec release(GenRegistry.name(), term) :: :ok
+  def release(name, id) do
+    case Native.release(name, id) do
+      :ok -> :ok
+      # What is too large to be an id.
+      :not_found -> :ok
+      :not_running -> not_running(name)
+    end
+  end
+
+  @doc """
+  Makes a process, also one that was a guest, one of `processes/1` until it is dead. Answers whether
+  it was none yet.
+  """
   @spec track(t, pid, parent) :: boolean
   def track(table, pid, parent), do: Native.track(table, pid, parent)
 

@@ -175,16 +175,16 @@ impl Registry {
     /// Ends reads and refuses insertions, if it is open for this owner.
     pub fn close(&self, owner: Pid) {
         let own = owner.word();
-        // Relaxed: it is the owner's only from before it could be asked for by its owner until it
-        // is closed. Most who come here are other processes, which have to write nothing for that.
+        // Relaxed: it was the owner's before anyone could close it for the owner. Most who come here
+        // are other processes at their end, which write nothing to find that out.
         if self.state.load(Ordering::Relaxed) != own {
             return;
         }
+        point!(c"close");
         let exchange =
             self.state
                 .compare_exchange(own, CLOSING, Ordering::Relaxed, Ordering::Relaxed);
         if exchange.is_ok() {
-            point!(c"close");
             self.table.close();
             self.slot.table.retract(&self.table);
             // Release: see `reopen`.
