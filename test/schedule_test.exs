@@ -7,8 +7,9 @@ defmodule GenRegistry.ScheduleTest do
     2. An id has one start at most, and none while it is stopped or cleared.
     3. A running start has one starter, which is busy with nothing else. A new starter is made only
        when none is idle.
-    4. All who wait for a start that succeeds are answered, each in its own way: `{:ok, pid}` or
-       `{:error, {:already_started, pid}}`; up to the first stop, and only if the worker is alive.
+    4. All who wait for a start that succeeds are answered, each in its own way: `{:ok, pid}`,
+       `{:error, {:already_started, pid}}` or `:no`; up to the first stop, and only if the worker is
+       alive. So are those behind a guest, who has the id, or is not stopped.
     5. Whoever waits is answered, and nobody twice. (But a worker that stops itself in its init: it
        is answered at once, and again when it is gone.)
     6. Starts have their turn in order of arrival. A failed start leaves its place to the next one
@@ -17,11 +18,13 @@ defmodule GenRegistry.ScheduleTest do
     8. A dead starter's request fails, and what it left is cleared away before its id goes on.
     9. Who gave up or died before its turn starts nothing. What was begun goes on; so do stops.
     10. Those who wait in a worker's init do not wait for a place.
-    11. Stops are answered `:ok` once the worker is gone, or `{:error, :not_found}`. Stops of one id
-        with nothing between them are one stop.
+    11. Stops are answered `:ok` once the worker is gone, or `{:error, :not_found}`, or
+        `{:error, :not_supervised}`. Stops of one id with nothing between them are one stop.
     12. Strangers' messages and late ones change nothing.
     13. Where there is no room for a start, it fails for its own caller, and its starter is idle.
-    14. When all starts and stops are over, nothing is left.
+    14. A guest is given an id in its turn, without a place, and only if nothing runs or ends for the
+        id and it has no process; but at once what is being started for it.
+    15. When all starts and stops are over, nothing is left.
   """
 
   use ExUnit.Case, async: true
@@ -34,6 +37,7 @@ defmodule GenRegistry.ScheduleTest do
   defp lookup_or_start(caller), do: {:lookup_or_start, from(caller), [caller]}
   defp start(caller), do: {:start, from(caller), [caller]}
   defp stop(caller), do: {:stop, from(caller)}
+  defp register(caller, parent \\ nil), do: {:register, from(caller), caller, parent}
 
   # A schedule in which each of these ids is asked for, and starters are given as they are wanted:
   # `:s1` to the first and so on.
@@ -184,6 +188,96 @@ defmodule GenRegistry.ScheduleTest do
       assert replies == [{:reply, from(:c1), answer}, {:reply, from(:c2), answer}]
       assert schedule.flights == %{}
     end
+  end
+
+  test "a guest is given an id that is free, without a place" do
+    schedule = asked(new(1), a: start(:c1))
+    guest = register(:guest)
+    assert {schedule, [{:register, :b, ^guest}]} = Schedule.request(schedule, :b, guest)
+    assert {schedule, [{:reply, from, :yes}]} = Schedule.registered(schedule, :b, guest, true)
+    assert from == from(:guest)
+    assert Map.keys(schedule.flights) == [:a]
+  end
+
+  test "a guest has its turn, and those behind it get it, up to a stop that does not end it" do
+    line = [
+      start(:c1),
+      register(:guest),
+      lookup_or_start(:c2),
+      register(:c3),
+      stop(:c4),
+      start(:c5)
+    ]
+
+    schedule = asked(new(1), for(request <- line, do: {:a, request}))
+    guest = register(:guest)
+
+    assert {schedule, [{:register, :a, ^guest}]} =
+             Schedule.started(schedule, :s1, :a, {:error, :failed}, false)
+
+    assert {schedule, actions} = Schedule.registered(schedule, :a, guest, true)
+
+    assert actions == [
+             {:reply, from(:guest), :yes},
+             {:reply, from(:c2), {:ok, :guest}},
+             {:reply, from(:c3), :no},
+             {:stop, :a}
+           ]
+
+    assert {%{flights: flights}, actions} = Schedule.not_supervised(schedule, :a, :guest)
+
+    assert actions == [
+             {:reply, from(:c4), {:error, :not_supervised}},
+             {:reply, from(:c5), {:error, {:already_started, :guest}}}
+           ]
+
+    assert flights == %{}
+  end
+
+  test "a guest that cannot have the id, or waits no more, leaves it to the next one" do
+    line = [start(:c1), register(:gone), register(:dead), register(:guest), start(:c2)]
+    schedule = asked(new(1), for(request <- line, do: {:a, request}))
+    {schedule, []} = Schedule.gave_up(schedule, :a, :gone)
+    ScheduleWorld.die(:dead)
+    guest = register(:guest)
+
+    assert {schedule, [{:register, :a, ^guest}]} =
+             Schedule.started(schedule, :s1, :a, {:error, :failed}, false)
+
+    assert {_, [{:reply, from, :no}, {:start, :s1, :a, {:start, {:c2, _}, _}}]} =
+             Schedule.registered(schedule, :a, guest, false)
+
+    assert from == from(:guest)
+  end
+
+  test "where the first in a queued line gives up, a guest behind it needs no place" do
+    schedule = asked(new(1), a: start(:c1), b: start(:c2), b: register(:guest), c: start(:c3))
+    guest = register(:guest)
+    assert {schedule, [{:register, :b, ^guest}]} = Schedule.gave_up(schedule, :b, :c2)
+    assert {schedule, [_reply]} = Schedule.registered(schedule, :b, guest, true)
+
+    assert {_, [{:start, :s1, :c, _}]} = Schedule.started(schedule, :s1, :a, {:ok, :w}, true)
+  end
+
+  test "what is being started is given its name at once, and the start goes on" do
+    schedule = asked(new(1), a: start(:c1), a: lookup_or_start(:c2))
+    own = register(:init, :s1)
+    assert {schedule, [{:register, :a, ^own}]} = Schedule.request(schedule, :a, own)
+    assert {schedule, [{:reply, from, :yes}]} = Schedule.registered(schedule, :a, own, true)
+    assert from == from(:init)
+
+    # Also if it has to be found out.
+    own = register(:init)
+    assert {schedule, [{:probe, :a, from}]} = Schedule.request(schedule, :a, own)
+    assert {schedule, [{:register, :a, ^own}]} = Schedule.nested(schedule, :a, from, :s1)
+    assert {schedule, [{:reply, _, :no}]} = Schedule.registered(schedule, :a, own, false)
+    assert {schedule, []} = Schedule.nested(schedule, :a, from, :s1)
+
+    # Another's start is waited for.
+    assert {schedule, [_probe]} = Schedule.request(schedule, :a, register(:other, :s2))
+
+    assert {_, [{:reply, {:c2, _}, {:ok, :init}}, {:reply, {:other, _}, :no}]} =
+             Schedule.started(schedule, :s1, :a, {:ok, :init}, true)
   end
 
   test "strangers change nothing" do

@@ -415,6 +415,8 @@ defmodule GenRegistry.Schedule do
     case schedule.flights do
       %{^id => {{:queued, ticket, request}, line}} ->
         line = without(:queue.in_r(request, line), caller)
+        # Or else the start behind them would lose its place.
+        {_late, line} = split_while(line, &late_registration?(schedule, &1))
 
         case :queue.out(line) do
           # A start, in the place of the one that had the turn.
@@ -433,6 +435,9 @@ defmodule GenRegistry.Schedule do
         {schedule, []}
     end
   end
+
+  defp late_registration?(schedule, {:register, from, _, _}), do: not schedule.waiting?.(from)
+  defp late_registration?(_schedule, _request), do: false
 
   # Stops go on without their callers.
   defp without(line, caller) do

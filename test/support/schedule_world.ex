@@ -21,7 +21,7 @@ defmodule ScheduleWorld do
     dead_starters: MapSet.new(),
     # Ids to what is being ended, and to whom this is answered.
     ending: %{},
-    # Registered ones that are alive, `{worker, starter}` by id.
+    # Registered ones that are alive, `{worker, starter}` by id; guests have no starter.
     workers: %{},
     # Callers in a worker's init, to that start.
     nested: %{},
@@ -41,8 +41,15 @@ defmodule ScheduleWorld do
     :lookup_or_start,
     :start,
     :stop,
+    :register,
     :nested_request,
     :own_stop,
+    :own_name,
+    :own_name_at_once,
+    :guest,
+    :no_guest,
+    :not_supervised,
+    :left_a_guest,
     :known_worker,
     :queued,
     :joined_stop,
@@ -82,7 +89,7 @@ defmodule ScheduleWorld do
   defp event(world, n) when n <= 25, do: ask(world)
   defp event(world, n) when n <= 33, do: ask_nested(world)
   defp event(world, n) when n <= 48, do: end_run(world, pick(can_end(world)))
-  defp event(world, n) when n <= 52, do: end_worker(world, pick(Map.keys(world.workers)))
+  defp event(world, n) when n <= 52, do: end_worker(world, pick(can_die(world)))
   defp event(world, n) when n <= 60, do: end_ending(world, pick(Map.keys(world.ending)))
   defp event(world, n) when n <= 63, do: starter_dies(world, pick(starters(world)))
   defp event(world, n) when n <= 70, do: probe(world)
@@ -122,7 +129,7 @@ defmodule ScheduleWorld do
       world,
       Enum.random(@ids),
       {:caller, serial},
-      pick([:lookup_or_start, :start, :stop])
+      pick([:lookup_or_start, :start, :stop, :register])
     )
   end
 
@@ -135,7 +142,16 @@ defmodule ScheduleWorld do
       world = put_in(world.nested[caller], {starter, number})
       see(:nested_request)
       id = Enum.random(own..Enum.max(@ids))
-      kinds = if id == own, do: [:stop], else: [:lookup_or_start, :start, :stop]
+      own_name? = is_map_key(world.workers, own)
+
+      kinds =
+        cond do
+          id != own -> [:lookup_or_start, :start, :stop, :register]
+          # It has its name.
+          own_name? -> [:stop]
+          true -> [:stop, :register, {:register, starter}]
+        end
+
       request(world, id, caller, pick(kinds))
     else
       nil -> world
@@ -145,7 +161,15 @@ defmodule ScheduleWorld do
   defp request(world, id, caller, kind) do
     {serial, world} = serial(world)
     from = {caller, serial}
-    request = if kind == :stop, do: {:stop, from}, else: {kind, from, [{:args, serial}]}
+
+    {kind, request} =
+      case kind do
+        :stop -> {:stop, {:stop, from}}
+        :register -> {:register, {:register, from, {:guest, serial}, nil}}
+        {:register, parent} -> {:register, {:register, from, {:guest, serial}, parent}}
+        _ -> {kind, {kind, from, [{:args, serial}]}}
+      end
+
     note({:request, id, request})
     see(kind)
     world = put_in(world.waiting[from], {id, request})
@@ -157,6 +181,9 @@ defmodule ScheduleWorld do
 
       {:start, %{workers: %{^id => {pid, _}}}} ->
         reply(world, from, {:error, {:already_started, pid}})
+
+      {:register, %{workers: %{^id => _}}} ->
+        reply(world, from, :no)
 
       _ ->
         decided(stand_in_line(world, id, request), {:request, id}, [], fn schedule ->
@@ -201,13 +228,30 @@ defmodule ScheduleWorld do
     pid = {:worker, serial}
     see(outcome = pick([:ok, :ok, :ok_but_dead, :failed]))
     note({outcome, starter, id})
-    assert not is_map_key(world.workers, id), "two workers of one id"
+    # What took the name in its start is the worker, and may stay as a guest if that fails.
+    {named, workers} = Map.pop(world.workers, id)
+    pid = with {pid, ^starter} <- named, do: pid, else: (nil -> pid)
 
-    world = if outcome == :ok, do: put_in(world.workers[id], {pid, starter}), else: world
+    workers =
+      case outcome do
+        :ok ->
+          Map.put(workers, id, {pid, starter})
+
+        :failed when named != nil ->
+          if coin(), do: Map.put(workers, id, {pid, nil}), else: workers
+
+        _ ->
+          workers
+      end
+
+    world = %{world | workers: workers}
     answer = if outcome == :failed, do: {:error, :failed}, else: {:ok, pid}
     world = put_in(world.runs[starter].ended?, true)
     reply(post(world, {:started, starter, id, answer}), from(request), answer)
   end
+
+  # Not those that are in their init.
+  defp can_die(world), do: for({id, _} <- world.workers, running(world, id) == [], do: id)
 
   defp end_worker(world, nil), do: world
 
@@ -364,22 +408,16 @@ defmodule ScheduleWorld do
   defp heard(world, {:started, starter, id, outcome}) do
     {%{id: ^id}, world} = pop_in(world.runs[starter])
 
-    alive? =
-      match?({:ok, _}, outcome) and
-        match?({pid, _} when {:ok, pid} == outcome, world.workers[id])
-
-    {served, line} =
-      if alive?,
-        do: Enum.split_while(line(world, id), &(elem(&1, 0) != :stop)),
-        else: {[], line(world, id)}
-
-    answers =
-      for {kind, from, _} <- served do
-        {:ok, pid} = outcome
-        {from, if(kind == :start, do: {:error, {:already_started, pid}}, else: {:ok, pid})}
+    # A worker, or a guest that a failed start left.
+    {outcome, alive?} =
+      case world.workers do
+        %{^id => {pid, _}} -> {{:ok, pid}, true}
+        %{} -> {outcome, false}
       end
 
-    world = %{world | lines: Map.put(world.lines, id, line), idle: [starter | world.idle]}
+    if match?({_, nil}, world.workers[id]), do: see(:left_a_guest)
+    {answers, world} = if alive?, do: serve(world, id, elem(outcome, 1)), else: {[], world}
+    world = %{world | idle: [starter | world.idle]}
     decided(world, {:free, id}, answers, &Schedule.started(&1, starter, id, outcome, alive?))
   end
 
@@ -400,7 +438,12 @@ defmodule ScheduleWorld do
 
   defp heard(world, {:ended, id}) do
     {{:ended, callers}, world} = pop_in(world.ending[id])
-    stopped(world, id, callers, :ok)
+
+    case world.workers do
+      # A dead starter's last start had left it.
+      %{^id => {pid, nil}} -> not_supervised(world, id, callers, pid)
+      %{} -> stopped(world, id, callers, :ok)
+    end
   end
 
   defp heard(world, {:nested, id, {caller, _} = from, starter}) do
@@ -423,9 +466,32 @@ defmodule ScheduleWorld do
     world
   end
 
+  # What those in an id's line are answered who get its process: all up to the first stop.
+  defp serve(world, id, pid) do
+    {served, line} = Enum.split_while(line(world, id), &(elem(&1, 0) != :stop))
+
+    answers =
+      for request <- served do
+        case request do
+          {:start, from, _} -> {from, {:error, {:already_started, pid}}}
+          {:lookup_or_start, from, _} -> {from, {:ok, pid}}
+          {:register, from, _, _} -> {from, :no}
+        end
+      end
+
+    {answers, %{world | lines: Map.put(world.lines, id, line)}}
+  end
+
   defp stopped(world, id, callers, answer) do
     answers = for from <- callers, do: {from, answer}
     decided(world, {:stopped, id}, answers, &Schedule.stopped(&1, id, answer))
+  end
+
+  defp not_supervised(world, id, callers, pid) do
+    see(:not_supervised)
+    {answers, world} = serve(world, id, pid)
+    answers = answers ++ for from <- callers, do: {from, {:error, :not_supervised}}
+    decided(world, {:free, id}, answers, &Schedule.not_supervised(&1, id, pid))
   end
 
   ## What the schedule wants done
@@ -453,6 +519,7 @@ defmodule ScheduleWorld do
   end
 
   defp queued_after(queued, {:stop, id}, _, _), do: queued -- [id]
+  defp queued_after(queued, {:register, id, _}, _, _), do: queued -- [id]
   defp queued_after(queued, _, _, _), do: queued
 
   defp act(world, {:reply, from, answer}, _cause), do: reply(world, from, answer)
@@ -510,14 +577,53 @@ defmodule ScheduleWorld do
         see(:not_found)
         stopped(world, id, callers, {:error, :not_found})
 
+      {{pid, nil}, _} ->
+        not_supervised(world, id, callers, pid)
+
       {{pid, _}, workers} ->
         put_in(%{world | workers: workers}.ending[id], {pid, callers})
+    end
+  end
+
+  defp act(world, {:register, id, {:register, from, pid, _} = request}, cause) do
+    case running(world, id) do
+      [] ->
+        assert not is_map_key(world.workers, id), "it has a process"
+        {first, world} = turn(world, id)
+        assert first == request, "it is not its turn"
+        assert waiting?(from), "nobody waits for it"
+        given? = :rand.uniform(4) > 1
+        see(if given?, do: :guest, else: :no_guest)
+        world = if given?, do: put_in(world.workers[id], {pid, nil}), else: world
+        {answers, world} = if given?, do: serve(world, id, pid), else: {[], world}
+        registered(world, id, request, given?, answers)
+
+      # By what is being started, in its start.
+      [_run] ->
+        [starter] = for {starter, %{id: ^id}} <- world.runs, do: starter
+        # Another that is in there with it may have been quicker.
+        given? = not is_map_key(world.workers, id) and waiting?(from)
+
+        # The start may be over, of which the server has not heard yet.
+        own? = in_init(world, elem(from, 0)) == starter and starter not in world.dead_starters
+
+        if given? and own?,
+          do: see(if cause == :nested, do: :own_name, else: :own_name_at_once)
+
+        parent = if own?, do: starter
+        world = if given?, do: put_in(world.workers[id], {pid, parent}), else: world
+        registered(update_in(world.lines[id], &(&1 -- [request])), id, request, given?, [])
     end
   end
 
   defp act(world, {:clear, starter, id}, _cause) do
     assert {{:to_clear, ^starter}, []} = world.ending[id]
     put_in(world.ending[id], {{:remains, starter}, []})
+  end
+
+  defp registered(world, id, {:register, from, _, _} = request, given?, answers) do
+    answers = [{from, if(given?, do: :yes, else: :no)} | answers]
+    decided(world, {:free, id}, answers, &Schedule.registered(&1, id, request, given?))
   end
 
   # The first in the line of an id who still waits.
@@ -588,12 +694,12 @@ defmodule ScheduleWorld do
   # It is found out about those in an init who wait for a place or for themselves.
   defp check_nested(world, id, {caller, _} = from, request) do
     starter = in_init(world, caller)
-    own_stop? = request == {:stop, from} and match?(%{id: ^id}, world.runs[starter])
+    own? = elem(request, 0) in [:stop, :register] and match?(%{id: ^id}, world.runs[starter])
 
     if starter != nil and starter not in world.dead_starters and
-         (id in world.queued or own_stop?) do
+         (id in world.queued or own?) do
       assert {id, from} in world.probes or {:nested, id, from, starter} in world.mailbox,
-             "#{inspect(from)} waits for a place, or for its own end"
+             "#{inspect(from)} waits for a place, or for its own start or end"
     end
   end
 
