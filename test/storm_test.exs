@@ -1,7 +1,7 @@
 defmodule GenRegistry.StormTest do
   @moduledoc """
   Everything at once: several processes start, stop, kill and look up a few hundred ids at random,
-  starters are killed, and so is the registry itself now and then.
+  others take ids as guests, starters are killed, and so is the registry itself now and then.
 
   In the environment, `STORM_SECONDS` says how long it takes, and `STORM_SEED` repeats a choice of
   operations; how they come together in time, nothing repeats.
@@ -45,10 +45,18 @@ defmodule GenRegistry.StormTest do
     # All that was begun comes to its end, and then all agree.
     until(fn -> agree?(storm, registry) end)
     assert GenRegistry.count(registry) > 0
-    last = Census.alive(storm.census)
+    children = children(registry)
+    guests = Census.alive(storm.census) -- children
+    assert guests != []
     end_registry(registry)
-    refute Enum.any?(last, &Process.alive?/1)
-    assert Census.alive(storm.census) == []
+    refute Enum.any?(children, &Process.alive?/1)
+    assert Enum.sort(Census.alive(storm.census)) == Enum.sort(guests)
+
+    # They have their ids again.
+    begin_registry(registry)
+    assert Enum.sort(pids(registry)) == Enum.sort(guests)
+    Enum.each(guests, &kill/1)
+    assert GenRegistry.count(registry) == 0
   end
 
   defp kill_until(ends_at, storm, registry, kills, minutes) do
@@ -79,17 +87,20 @@ defmodule GenRegistry.StormTest do
 
   defp agree?(storm, registry) do
     listed = GenRegistry.to_list(registry)
-    pids = listed |> Enum.map(&elem(&1, 1)) |> Enum.sort()
-
-    children =
-      for {_id, pid, :worker, [StormWorker]} <- Supervisor.which_children(registry), do: pid
-
+    pids = Enum.sort(pids(registry))
     ids = Enum.map(listed, &elem(&1, 0))
 
     ids == Enum.uniq(ids) and
       Enum.all?(listed, fn {id, pid} -> GenRegistry.lookup(registry, id) == {:ok, pid} end) and
       GenRegistry.count(registry) == length(pids) and
-      Enum.sort(children) == pids and
+      children(registry) -- pids == [] and
+      length(children(registry)) == Supervisor.count_children(registry).active and
       Enum.sort(Census.alive(storm.census)) == pids
+  end
+
+  defp pids(registry), do: for({_id, pid} <- GenRegistry.to_list(registry), do: pid)
+
+  defp children(registry) do
+    for {_id, pid, :worker, [StormWorker]} <- Supervisor.which_children(registry), do: pid
   end
 end

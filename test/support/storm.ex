@@ -58,8 +58,11 @@ defmodule Census do
 
   @doc "Whether a process that was answered was dead before the call: what was `seen/2` tells."
   def was_dead?(census, {number, dead?}, pid) do
-    [{_, answered}] = :ets.lookup(census.people, pid)
-    answered < number or (answered == number and dead?)
+    case :ets.lookup(census.people, pid) do
+      [{_, answered}] -> answered < number or (answered == number and dead?)
+      # It took its name, and has not entered yet: it is later than whoever was seen.
+      [] -> false
+    end
   end
 
   # How many in a row are alive, from this one back.
@@ -106,25 +109,43 @@ defmodule StormWorker do
     :failing,
     :raising,
     :ignoring,
-    :nesting
+    :nesting,
+    :named,
+    :named_failing
   ]
 
   @doc "The kinds. There are also those that are `:stubborn`: they have to be killed."
   def kinds, do: @kinds
 
   def start_link(census, registry, index, kind) do
+    init = {census, registry, index, kind}
+
     case kind do
-      :without_link -> GenServer.start(__MODULE__, {census, registry, index, kind})
-      _ -> GenServer.start_link(__MODULE__, {census, registry, index, kind})
+      :without_link ->
+        GenServer.start(__MODULE__, init)
+
+      named when named in [:named, :named_failing] ->
+        GenServer.start_link(__MODULE__, init, name(init))
+
+      _ ->
+        GenServer.start_link(__MODULE__, init)
     end
   end
+
+  @doc "Starts one elsewhere, that takes the id."
+  def start_guest(census, registry, index, kind) do
+    init = {census, registry, index, kind}
+    GenServer.start(__MODULE__, init, name(init))
+  end
+
+  defp name({_, registry, index, _}), do: [name: {:via, GenRegistry, {registry, index}}]
 
   @impl true
   def init({census, registry, index, kind}) do
     number = Census.enter(census, index)
 
     case kind do
-      kind when kind in [:plain, :without_link] ->
+      kind when kind in [:plain, :without_link, :named] ->
         {:ok, kind}
 
       kind when kind in [:trapping, :slow, :stubborn] ->
@@ -136,7 +157,7 @@ defmodule StormWorker do
         Process.unlink(parent)
         {:ok, kind}
 
-      :failing ->
+      failing when failing in [:failing, :named_failing] ->
         Census.leave(census, number)
         {:stop, {:shutdown, :failed}}
 
@@ -179,6 +200,7 @@ defmodule Storm do
   @actions List.duplicate(:lookup_or_start, 8) ++
              List.duplicate(:start, 4) ++
              List.duplicate(:give_up, 1) ++
+             List.duplicate(:be_guest, 2) ++
              List.duplicate(:stop, 4) ++
              List.duplicate(:stop_and_leave, 1) ++
              List.duplicate(:kill, 3) ++
@@ -243,10 +265,28 @@ defmodule Storm do
     []
   end
 
+  # In a process that is gone soon after: whoever kills the parents of workers may kill it.
+  defp act(storm, :be_guest, index) do
+    seen = Census.seen(storm.census, index)
+    kind = Enum.random([:plain, :trapping, :slow, :failing, :ignoring])
+
+    {_pid, monitor} =
+      spawn_monitor(fn ->
+        start = fn -> StormWorker.start_guest(storm.census, storm.registry, index, kind) end
+        exit({:answer, Lifecycle.attempt(start)})
+      end)
+
+    receive do
+      {:DOWN, ^monitor, _, _, {:answer, answer}} -> judge_guest(storm, seen, answer)
+      {:DOWN, ^monitor, _, _, :killed} -> []
+    end
+  end
+
   defp act(storm, :stop, index) do
     case Lifecycle.attempt(fn -> GenRegistry.stop(storm.registry, index) end) do
       :ok -> []
       {:error, :not_found} -> []
+      {:error, :not_supervised} -> []
       {:exit, {_, {GenServer, :call, _}}} -> []
       other -> [{:unexpected, {:stop, other}}]
     end
@@ -326,6 +366,22 @@ defmodule Storm do
       {_, {:error, %ArgumentError{}}} -> []
       {_, {:exit, {_, {GenServer, :call, _}}}} -> []
       other -> [{:unexpected, other}]
+    end
+  end
+
+  defp judge_guest(storm, seen, answer) do
+    case answer do
+      {:ok, pid} -> dead(storm, seen, pid)
+      {:error, {:already_started, :undefined}} -> []
+      {:error, {:already_started, pid}} -> dead(storm, seen, pid)
+      {:error, {:shutdown, :failed}} -> []
+      :ignore -> []
+      # It was killed, or there is no registry, or there is none any more when it has its turn.
+      {:error, :killed} -> []
+      {:error, %ArgumentError{}} -> []
+      {:error, {reason, [_ | _]}} when is_struct(reason, ArgumentError) or reason == :badarg -> []
+      {:error, {_, {GenServer, :call, _}}} -> []
+      other -> [{:unexpected, {:guest, other}}]
     end
   end
 
