@@ -277,7 +277,7 @@ defmodule Storm do
       end)
 
     receive do
-      {:DOWN, ^monitor, _, _, {:answer, answer}} -> judge_guest(storm, seen, answer)
+      {:DOWN, ^monitor, _, _, {:answer, answer}} -> judge(storm, :start, seen, answer)
       {:DOWN, ^monitor, _, _, :killed} -> []
     end
   end
@@ -357,31 +357,21 @@ defmodule Storm do
   defp judge(storm, action, seen, answer) do
     case {action, answer} do
       {_, {:ok, pid}} -> dead(storm, seen, pid)
+      # It was there, and had gone when it was looked for.
+      {:start, {:error, {:already_started, :undefined}}} -> []
       {:start, {:error, {:already_started, pid}}} -> dead(storm, seen, pid)
       {_, {:error, {:shutdown, why}}} when why in [:failed, :raised] -> []
       {_, {:error, :ignore}} -> []
+      {:start, :ignore} -> []
       {_, {:error, {:starter_died, _}}} -> []
       # The worker was killed before it was registered, or there is no registry.
       {_, {:error, reason}} when reason in [:killed, :noproc, :shutdown] -> []
       {_, {:error, %ArgumentError{}}} -> []
+      # What asked for its name while there was none.
+      {_, {:error, {%ArgumentError{}, _stacktrace}}} -> []
+      {_, {:error, {_, {GenServer, :call, _}}}} -> []
       {_, {:exit, {_, {GenServer, :call, _}}}} -> []
       other -> [{:unexpected, other}]
-    end
-  end
-
-  defp judge_guest(storm, seen, answer) do
-    case answer do
-      {:ok, pid} -> dead(storm, seen, pid)
-      {:error, {:already_started, :undefined}} -> []
-      {:error, {:already_started, pid}} -> dead(storm, seen, pid)
-      {:error, {:shutdown, :failed}} -> []
-      :ignore -> []
-      # It was killed, or there is no registry, or there is none any more when it has its turn.
-      {:error, :killed} -> []
-      {:error, %ArgumentError{}} -> []
-      {:error, {reason, [_ | _]}} when is_struct(reason, ArgumentError) or reason == :badarg -> []
-      {:error, {_, {GenServer, :call, _}}} -> []
-      other -> [{:unexpected, {:guest, other}}]
     end
   end
 
