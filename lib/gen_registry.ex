@@ -489,8 +489,9 @@ defmodule GenRegistry do
 
   Answers `:yes`; or `:no` if the id has a live process, or if the process is dead or has an id in
   this registry. Where the id's process is being started or stopped, it waits for the end of that,
-  however long it takes. Raises `ArgumentError` as `whereis_name/1`, if `pid` is no pid of this
-  node, and if the id is larger than 16 MB. If the registry ends meanwhile, the caller exits as from `GenServer.call/3`.
+  however long it takes. Raises `ArgumentError` as `whereis_name/1`, if `pid` is no pid of this node,
+  and if the id is larger than 16 MB. If the registry ends meanwhile, the caller exits as from
+  `GenServer.call/3`.
 
       iex> {:ok, agent} = Agent.start_link(fn -> 0 end)
       iex> GenRegistry.register_name({ExampleWorker, :counter}, agent)
