@@ -203,7 +203,8 @@ defmodule GenRegistry.HostileInputTest do
       starts_of_registries(context),
       reads(context),
       starts(context),
-      stops(context)
+      stops(context),
+      names(context)
     ])
   end
 
@@ -405,6 +406,47 @@ defmodule GenRegistry.HostileInputTest do
     ])
   end
 
+  defp names(context) do
+    %{name: name, resident: resident, dead: dead} = context
+    functions = [whereis_name: [], send: [:message], register_name: [self()], unregister_name: []]
+    {atoms, others} = Enum.split_with(no_names(context), &is_atom/1)
+    no_name = {:raises, ArgumentError, "the name must be {registry, id}"}
+    no_pid = {:raises, ArgumentError, "the process must be a pid of this node, got: "}
+
+    List.flatten([
+      for {function, args} <- functions do
+        [
+          for(other <- others, do: {GenRegistry, function, [{other, :id} | args], no_name}),
+          for term <- [
+                name,
+                {},
+                {name},
+                {name, 1, 2},
+                [name, :id],
+                {:via, GenRegistry, {name, 1}}
+              ] do
+            {GenRegistry, function, [term | args], no_name}
+          end,
+          for atom <- atoms do
+            part = "unknown registry: #{inspect(atom)}"
+            {GenRegistry, function, [{atom, :id} | args], {:raises, ArgumentError, part}}
+          end
+        ]
+      end,
+      for pid <- [nil, :pid, "pid", [self()], name, make_ref(), Terms.external_pid()] do
+        {GenRegistry, :register_name, [{name, :id}, pid], no_pid}
+      end,
+      for {id, pid} <- [id: dead, id: resident, id: context.server, resident: self()] do
+        {GenRegistry, :register_name, [{name, id}, pid], {:answers, :no}}
+      end,
+      {GenRegistry, :send, [{name, :id}, :message],
+       {:is, &(&1 == {:exit, {:badarg, {{name, :id}, :message}}})}},
+      for id <- [:none, :resident] do
+        {GenRegistry, :unregister_name, [{name, id}], {:answers, :ok}}
+      end
+    ])
+  end
+
   ## Ids that are larger than any memory once they are copied, or nearly so
 
   defp enormous_rows(context) do
@@ -420,7 +462,10 @@ defmodule GenRegistry.HostileInputTest do
            {:answers, [resident: context.resident]}},
           {GenRegistry, :lookup_or_start, [context.name, id], too_large},
           {GenRegistry, :start, [context.server, id], too_large},
-          {GenRegistry, :stop, [context.name, id], not_found}
+          {GenRegistry, :stop, [context.name, id], not_found},
+          {GenRegistry, :whereis_name, [{context.name, id}], {:answers, :undefined}},
+          {GenRegistry, :register_name, [{context.name, id}, self()], too_large},
+          {GenRegistry, :unregister_name, [{context.name, id}], {:answers, :ok}}
         ]
       end ++
         for id <- large_ids() do
@@ -505,6 +550,10 @@ defmodule GenRegistry.HostileInputTest do
           native.(:count, [no_name], {:answers, :not_running}),
           native.(:sample, [no_name], {:answers, :not_running}),
           native.(:scan, [no_name, 0], {:answers, :not_running}),
+          native.(:scan_children, [no_name, 0], {:answers, :not_running}),
+          native.(:guests, [no_name], {:answers, :not_running}),
+          native.(:release, [no_name, :resident], {:answers, :not_running}),
+          native.(:forget, [no_name, context.dead], {:answers, :ok}),
           native.(:owner, [no_name], {:answers, nil}),
           native.(:processes, [no_name], {:answers, []})
         ]
@@ -515,7 +564,7 @@ defmodule GenRegistry.HostileInputTest do
         native.(:lookup_id, [name, no_pid], {:answers, :not_found})
       end,
       for cursor <- [-1, 1.5, 2 ** 64, 2 ** 70, -(2 ** 70), nil, :done, "0", [], {0}] do
-        native.(:scan, [name, cursor], badarg)
+        [native.(:scan, [name, cursor], badarg), native.(:scan_children, [name, cursor], badarg)]
       end,
       # Of no use, but they lead nowhere else.
       for cursor <- [1, 2 ** 58, 2 ** 59 - 1, 2 ** 59, 2 ** 60 - 1, 2 ** 60, 2 ** 63, 2 ** 64 - 1] do
@@ -536,6 +585,7 @@ defmodule GenRegistry.HostileInputTest do
       for no_pid <- no_pids do
         [
           native.(:alive, [no_pid], badarg),
+          native.(:forget, [name, no_pid], badarg),
           native.(:register, [table, :id, no_pid, self()], badarg),
           native.(:track, [table, no_pid, nil], badarg),
           native.(:promise, [table, :id, no_pid], {:answers, true}),
@@ -555,6 +605,9 @@ defmodule GenRegistry.HostileInputTest do
       native.(:register, [table, :id, resident, nil], {:answers, :pid_taken}),
       native.(:register, [table, :resident, self(), nil], {:answers, {:id_taken, resident}}),
       native.(:retire, [table, :none], {:answers, :not_found}),
+      # It is alive, and it is no guest.
+      native.(:forget, [name, resident], {:answers, :ok}),
+      native.(:release, [name, :resident], {:answers, :ok}),
       native.(:register, [context.closed_table, :id, self(), nil], {:answers, :closed}),
       native.(:retire, [context.closed_table, :resident], {:answers, :not_found}),
       native.(:close, [context.closed_table], {:answers, :ok}),

@@ -6,6 +6,8 @@ defmodule GenRegistry.ViaTest do
 
   use ExUnit.Case, async: true
 
+  alias GenRegistry.Table
+
   import Lifecycle, except: [registry: 1]
 
   @moduletag :capture_log
@@ -729,6 +731,38 @@ defmodule GenRegistry.ViaTest do
       assert GenRegistry.register_name({registry, 2}, given_up) == :yes
       kill(given_up)
       assert GenRegistry.to_list(registry) == [{3, kept}]
+    end
+
+    test "is not found beside the dead, however late their news", %{registry: registry} do
+      guest(registry, :guest)
+
+      while_undone(20_000, fn links ->
+        worker = start!(registry, :worker)
+        LifecycleWorker.run(worker, fn -> link_to_many(links) end)
+        last = Process.whereis(registry)
+        monitor = strike(worker)
+        kill(last)
+        restarted(registry, last)
+        found = {GenRegistry.lookup(registry, :worker), GenRegistry.count(registry)}
+        undone = being_undone?(monitor)
+        assert found == {{:error, :not_found}, 1}
+        down_of(monitor)
+        undone
+      end)
+    end
+
+    test "is out of reach of what is left of the last one", %{registry: registry} do
+      guest = guest(registry, :guest)
+      table = :sys.get_state(registry).table
+      end_registry(registry)
+      begin_registry(registry)
+      worker = start!(registry, :worker)
+      assert Table.register(table, :id, self(), nil) == :closed
+      assert Table.retire(table, :worker) == :not_found
+      refute Table.track(table, self(), nil)
+      Table.close(table)
+      assert Enum.sort(GenRegistry.to_list(registry)) == [guest: guest, worker: worker]
+      assert Process.alive?(start!(registry, :id))
     end
 
     test "and all its like leave nothing behind", %{registry: registry} do
