@@ -259,6 +259,16 @@ defmodule GenRegistry.ScheduleTest do
     assert {_, [{:start, :s1, :c, _}]} = Schedule.started(schedule, :s1, :a, {:ok, :w}, true)
   end
 
+  test "a guest that waits no more does not take the place of the start behind it" do
+    line = [b: start(:c2), b: register(:dead), b: start(:c3), c: start(:c4)]
+    schedule = asked(new(1), [{:a, start(:c1)} | line])
+    ScheduleWorld.die(:dead)
+    assert {schedule, []} = Schedule.gave_up(schedule, :b, :c2)
+
+    assert {_, [{:start, :s1, :b, {:start, {:c3, _}, _}}]} =
+             Schedule.started(schedule, :s1, :a, {:ok, :w}, true)
+  end
+
   test "what is being started is given its name at once, and the start goes on" do
     schedule = asked(new(1), a: start(:c1), a: lookup_or_start(:c2))
     own = register(:init, :s1)
