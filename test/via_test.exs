@@ -42,7 +42,7 @@ defmodule GenRegistry.ViaTest do
 
   # The test's own one. Few have to be waited for, but those that are must not be killed for it.
   defp registry(context) do
-    opts = Map.take(context, [:worker_module, :worker_shutdown])
+    opts = Map.take(context, [:worker_module, :worker_shutdown, :max_children])
     opts = Map.merge(%{worker_shutdown: 50, max_starting: 1}, opts)
     [registry: Lifecycle.registry(context, Map.to_list(opts))]
   end
@@ -226,6 +226,16 @@ defmodule GenRegistry.ViaTest do
       assert GenRegistry.reduce(registry, [], &[&1 | &2]) == [{:guest, guest}]
     end
 
+    test "is known by its pid while it has an id", %{registry: registry} do
+      assert GenRegistry.register_name({registry, :guest}, self()) == :yes
+      assert GenRegistry.lookup_id(registry, self()) == {:ok, :guest}
+      assert GenRegistry.lookup_many(registry, [:none, :guest]) == [guest: self()]
+      :ok = GenRegistry.unregister_name({registry, :guest})
+      assert GenRegistry.lookup_id(registry, self()) == {:error, :not_found}
+      assert GenRegistry.register_name({registry, :other}, self()) == :yes
+      assert GenRegistry.lookup_id(registry, self()) == {:ok, :other}
+    end
+
     test "is what the id's callers get", %{registry: registry} do
       guest = guest(registry, :guest)
       assert GenRegistry.lookup_or_start(registry, :guest, [plain()]) == {:ok, guest}
@@ -315,6 +325,21 @@ defmodule GenRegistry.ViaTest do
       kill(agent)
       assert GenRegistry.register_name({registry, :id}, agent) == :no
       assert GenRegistry.count(registry) == 0
+    end
+
+    @tag max_children: 1
+    test "takes no room of children, while it is none", %{registry: registry} do
+      guest(registry, :guest)
+      guest(registry, :other)
+      start!(registry, :worker)
+      assert GenRegistry.start(registry, :id) == {:error, :max_children}
+      end_registry(registry)
+      begin_registry(registry)
+      assert GenRegistry.count(registry) == 2
+      start!(registry, :worker)
+      assert GenRegistry.start(registry, :id) == {:error, :max_children}
+      :ok = GenRegistry.stop(registry, :worker)
+      assert Process.alive?(start!(registry, :id))
     end
 
     test "gives its id up", %{registry: registry} do
@@ -481,6 +506,19 @@ defmodule GenRegistry.ViaTest do
       assert GenRegistry.stop(registry, :id) == :ok
       refute Process.alive?(pid)
       assert GenRegistry.count(registry) == 0
+    end
+
+    @tag max_children: 1
+    test "takes the room of one", %{registry: registry} do
+      {:ok, _} = GenRegistry.start(registry, :id, [registry, :id, plain()])
+      start = fn -> GenRegistry.start(registry, :other, [registry, :other, plain()]) end
+      assert start.() == {:error, :max_children}
+      :ok = GenRegistry.stop(registry, :id)
+
+      assert {:error, :failed} =
+               GenRegistry.start(registry, :id, [registry, :id, fn -> {:stop, :failed} end])
+
+      assert {:ok, _} = start.()
     end
 
     test "is told at once", %{registry: registry} do
