@@ -193,17 +193,17 @@ defmodule GenRegistry.ViaTest do
     end
 
     test "they never reach a dead one", %{registry: registry} do
-      while_undone(20_000, fn links ->
-        {:ok, pid} = GenServer.start(LifecycleWorker, plain(), name: via(registry, links))
-        LifecycleWorker.run(pid, fn -> link_to_many(links) end)
+      while_undone(300_000, fn rows ->
+        {:ok, pid} = GenServer.start(LifecycleWorker, plain(), name: via(registry, rows))
+        LifecycleWorker.run(pid, fn -> own_large_table(rows) end)
         monitor = strike(pid)
-        found = GenRegistry.whereis_name({registry, links})
-        {:ok, other} = GenServer.start(LifecycleWorker, plain(), name: via(registry, links))
+        found = GenRegistry.whereis_name({registry, rows})
+        {:ok, other} = GenServer.start(LifecycleWorker, plain(), name: via(registry, rows))
         undone = being_undone?(monitor)
         assert found == :undefined
-        assert GenRegistry.lookup(registry, links) == {:ok, other}
+        assert GenRegistry.lookup(registry, rows) == {:ok, other}
         if undone, do: down_of(monitor)
-        assert GenRegistry.lookup(registry, links) == {:ok, other}
+        assert GenRegistry.lookup(registry, rows) == {:ok, other}
         undone
       end)
     end
@@ -774,9 +774,9 @@ defmodule GenRegistry.ViaTest do
     test "is not found beside the dead, however late their news", %{registry: registry} do
       guest(registry, :guest)
 
-      while_undone(20_000, fn links ->
+      while_undone(300_000, fn rows ->
         worker = start!(registry, :worker)
-        LifecycleWorker.run(worker, fn -> link_to_many(links) end)
+        LifecycleWorker.run(worker, fn -> own_large_table(rows) end)
         last = Process.whereis(registry)
         monitor = strike(worker)
         kill(last)

@@ -8,7 +8,6 @@ use crate::sync::{AtomicBool, Mutex, Ordering};
 /// The room for children. Where it is bounded, each takes a place from when it is promised one, to
 /// its parent, until it is gone or the promise is given back: so there are never more of them, and
 /// never fewer than could be.
-#[derive(Default)]
 pub(crate) struct Children {
     /// Whether there is a bound, so that those without one lock nothing.
     bounded: AtomicBool,
@@ -24,6 +23,14 @@ struct Room {
 }
 
 impl Children {
+    /// Without a bound.
+    pub(crate) fn new() -> Self {
+        Self {
+            bounded: AtomicBool::new(false),
+            room: Mutex::new(Room::default()),
+        }
+    }
+
     /// Sets the bound, or that there is none. Promises that were made under the last one are void.
     pub(crate) fn bound(&self, most: Option<usize>) {
         let mut room = self.room.lock();

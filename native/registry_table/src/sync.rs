@@ -85,8 +85,6 @@ mod usual {
 
 #[cfg(registry_table_loom)]
 mod modelled {
-    use std::marker::PhantomData;
-    use std::ops::Deref;
     use std::sync::OnceLock;
 
     use loom::cell::UnsafeCell;

@@ -197,7 +197,7 @@ impl<O: Opaque> Table<O> {
                 .unwrap_or_else(|_| unreachable!("so many were made")),
             pids: Pids::new(),
             past: Past::new(),
-            children: Children::default(),
+            children: Children::new(),
             count: Apart(AtomicUsize::new(0)),
             guests: Apart(AtomicUsize::new(0)),
             processes: Apart(AtomicUsize::new(0)),
