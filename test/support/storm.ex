@@ -32,8 +32,12 @@ defmodule Census do
     number
   end
 
-  @doc "In a worker whose init fails, last thing: counts it out. Others are out when they are dead."
-  def leave(census, number), do: :ets.insert(census.people, {number, nil})
+  @doc """
+  In a worker whose init fails, last thing: counts it out. Others are out when they are dead.
+
+  One that has taken its name has it still, and may be answered, until it gives it up after that.
+  """
+  def leave(census, number), do: :ets.insert(census.people, {number, {:left, self()}})
 
   @doc "How many have entered."
   def entered(census), do: :atomics.get(census.numbers, 1)
@@ -53,7 +57,14 @@ defmodule Census do
   @doc "Before a call: the last one of an id, and whether it is dead already."
   def seen(census, index) do
     number = :atomics.get(census.cells, index)
-    {number, not alive?(census, number)}
+
+    dead? =
+      case :ets.lookup(census.people, number) do
+        [{_, {:left, pid}}] -> not Process.alive?(pid)
+        _ -> not alive?(census, number)
+      end
+
+    {number, dead?}
   end
 
   @doc "Whether a process that was answered was dead before the call: what was `seen/2` tells."
