@@ -52,7 +52,7 @@ defmodule Floods do
 
   defp ours(ids) do
     name = Module.concat(__MODULE__, "Table#{System.unique_integer([:positive])}")
-    table = Table.open(name)
+    table = Table.open(name, :infinity)
     for {id, n} <- Enum.with_index(ids), do: true = Native.door_insert(table, id, n)
     fn id -> {:ok, _} = Table.lookup(name, id) end
   end
@@ -89,7 +89,7 @@ defmodule Floods do
         vm,
         quote do
           Process.register(self(), Floods)
-          table = GenRegistry.Table.open(Floods)
+          table = GenRegistry.Table.open(Floods, :infinity)
 
           # A process of its own for each.
           for n <- 1..100 do

@@ -193,11 +193,11 @@ defmodule Leaks do
   defp in_registry(fun) do
     {owner, monitor} =
       spawn_monitor(fn ->
-        registry = Table.open(Leaks.Table)
+        registry = Table.open(Leaks.Table, :infinity)
         fun.(Leaks.Table, registry)
       end)
 
-    receive do: ({:DOWN, ^monitor, _, ^owner, :normal} -> :ok)
+    receive do: ({:DOWN, ^monitor, _, ^owner, reason} -> :normal = reason)
   end
 
   # What there is when nobody does anything.

@@ -35,7 +35,9 @@ defmodule Panics do
     [
       {"a function of rustler's",
        fn ->
-         :nif_panicked = planted("open", fn -> raises(fn -> Table.open(Panics.Other) end) end)
+         :nif_panicked =
+           planted("open", fn -> raises(fn -> Table.open(Panics.Other, :infinity) end) end)
+
          {:ok, _} = start()
        end},
       {"a read",
@@ -91,7 +93,7 @@ defmodule Panics do
          planted("drop", fn ->
            apart(fn ->
              Process.register(self(), Panics.Other)
-             Table.open(Panics.Other)
+             Table.open(Panics.Other, :infinity)
            end)
 
            # It goes with what has been read until now.

@@ -68,7 +68,7 @@ defmodule Stalls do
     {owner, monitor} =
       spawn_monitor(fn ->
         name = Module.concat(__MODULE__, shape)
-        registry = Table.open(name)
+        registry = Table.open(name, :infinity)
         each(entries, &(true = Native.door_insert(registry, id.(&1), &1)))
         memory = :erlang.memory(:system)
         IO.puts("#{shape}: #{entries} entries; #{div(memory, entries)} bytes of the VM for each")
@@ -81,12 +81,12 @@ defmodule Stalls do
         # Half go one by one, the others after their registry.
         each(div(entries, 2), &Native.door_down(registry, &1))
         Table.close(registry)
-        next = Table.open(name)
+        next = Table.open(name, :infinity)
         each(entries, &Native.door_down(registry, &1))
         Table.close(next)
       end)
 
-    receive do: ({:DOWN, ^monitor, _, ^owner, :normal} -> :ok)
+    receive do: ({:DOWN, ^monitor, _, ^owner, reason} -> :normal = reason)
     each(100_000, fn _ -> Native.door_collect() end)
   end
 

@@ -21,6 +21,7 @@ mod unflatten;
 mod words;
 
 use registry_table::{Conflict, Cursor, Pid, Pinned, Stored, Table, Worker, pin};
+use rustler::schedule::consume_timeslice;
 use rustler::{Encoder, Env, Error, LocalPid, NifResult, ResourceArc, Term};
 
 use crate::copied::Copied;
@@ -286,6 +287,8 @@ fn scan_those<'a>(
     let cursor = cursor.decode().map_err(|_| Failed::BadArg)?;
     let mut entries = Term::list_new_empty(env);
     let mut left = Some(limit);
+    // What the VM takes for one reduction is some hundred: others must have their turn.
+    consume_timeslice(env, 5);
     let next = with_table(name, |table, _| {
         table.scan(Cursor::from_bits(cursor), STEP, |id, pid| {
             left = left.and_then(|left| left.checked_sub(size(&id)));
