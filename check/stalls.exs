@@ -6,7 +6,7 @@
 # that grow and shrink. So of each million stays at a point the two longest do not count, unless
 # they are longer than interrupts are; at points with less than ten thousand, all do.
 #
-#   ENTRIES=1000000 check/run stalls +S 1:1 +SDcpu 1:1
+#   ENTRIES=1000000 check/run stalls +S 1:1 +MRlmbcs 1024
 #
 # What has to be done for ten million entries is done in calls from Elixir, one for each, as the
 # library does it: the entries' processes are only made up.

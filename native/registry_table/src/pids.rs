@@ -1,6 +1,7 @@
 //! What is known of each process, for writers: readers would pay for the locks.
 
 use std::collections::HashMap;
+use std::hash::BuildHasher;
 
 use foldhash::fast::FixedState;
 
@@ -83,9 +84,9 @@ impl<V: Copy> Pids<V> {
     }
 
     fn shard(&self, pid: Pid) -> MutexGuard<'_, HashMap<u64, V, FixedState>> {
-        // The VM chooses pids, so a plain multiplicative hash will do, with bits of which the maps'
-        // own knows nothing.
-        let hash = pid.word().wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        // By bits of the hash by which the maps themselves do not go. A hash that spread pids evenly, as
+        // they count up, would have all maps grow at the same time.
+        let hash = FixedState::default().hash_one(pid.word());
         self.shards[(hash >> 32) as usize % SHARDS].lock()
     }
 }
