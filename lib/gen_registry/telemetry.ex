@@ -5,8 +5,9 @@ defmodule GenRegistry.Telemetry do
   Nothing need be switched on. A registry looks when it starts whether `:telemetry.execute/3` is
   there, and emits events if it is: your application has the `:telemetry` package as a dependency,
   or one of its own has. If it is not, nothing is emitted, and nothing is measured or kept for it.
-  If it is, starters keep the ids of their workers, and watch them. Lookups, and calls that find
-  their process, emit nothing in either case.
+  If it is, starters keep the ids of their workers, and watch them. Lookups, calls that find their
+  process, and starts that are refused before they begin (`:max_children`) emit nothing in either
+  case.
 
   ## Events
 
