@@ -102,7 +102,7 @@ defmodule GenRegistry.StrangersTest do
     for call <- [:hello, {:hello, :world}, {:start, :id}, nil] do
       log =
         capture_log(fn ->
-          assert GenServer.call(busy.server, call) == {:error, :unknown_call}
+          assert GenServer.call(busy.server, call, :infinity) == {:error, :unknown_call}
         end)
 
       assert [_, _] = String.split(log, "unknown call: #{inspect(call)}")
