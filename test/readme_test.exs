@@ -1,6 +1,7 @@
 defmodule GenRegistry.ReadmeTest do
   @moduledoc """
-  The README's examples run as they are written there, but for the names of their modules.
+  The examples of the README and the guides run as they are written there, but for the names of their
+  modules.
   """
 
   use ExUnit.Case, async: true
@@ -16,15 +17,37 @@ defmodule GenRegistry.ReadmeTest do
     def foobars(worker), do: Agent.get(worker, & &1)
   end
 
+  defmodule Session do
+    def start_link(id), do: Agent.start_link(fn -> id end)
+  end
+
   # The example that contains these words.
-  defp example(words) do
-    [__DIR__, "../README.md"]
+  defp example(page \\ "README.md", words) do
+    page
+    |> examples()
+    |> Enum.find(&String.contains?(&1, words))
+    |> String.replace(
+      ["MyApp.Session", "Denylist", "ExampleWorker", "Session"],
+      &"#{inspect(__MODULE__)}.#{String.replace_prefix(&1, "MyApp.", "")}"
+    )
+  end
+
+  defp examples(page) do
+    [__DIR__, "..", page]
     |> Path.join()
     |> File.read!()
     |> then(&Regex.scan(~r/^```elixir\n(.*?)^```/ms, &1, capture: :all_but_first))
     |> List.flatten()
-    |> Enum.find(&String.contains?(&1, words))
-    |> String.replace(["Denylist", "ExampleWorker"], &"#{inspect(__MODULE__)}.#{&1}")
+  end
+
+  test "every example is Elixir" do
+    pages = Path.wildcard(Path.join(__DIR__, "../guides/*.md"))
+    assert pages != []
+
+    for page <- ["README.md" | Enum.map(pages, &"guides/#{Path.basename(&1)}")],
+        example <- examples(page) do
+      Code.string_to_quoted!(example, file: page)
+    end
   end
 
   test "place_call" do
@@ -48,5 +71,34 @@ defmodule GenRegistry.ReadmeTest do
     {_, values} = Code.eval_string(example("reduce(ExampleWorker"))
     assert %{max_id: :another_id, max_value: 2} = Map.new(values)
     assert ExampleWorker.foobars(pid) == 2
+  end
+
+  test "coming from Registry and DynamicSupervisor" do
+    page = "guides/from_registry.md"
+    {[child], _} = Code.eval_string(example(page, "children ="))
+    start_supervised!(child)
+    {_, values} = Code.eval_string(example(page, "{:ok, pid} ="), id: 17)
+    assert Agent.get(values[:pid], & &1) == 17
+  end
+
+  test "a call to a worker that ends by itself" do
+    start_supervised!({GenRegistry, worker_module: Session})
+    example = example("guides/in_production.md", "def call(")
+    Code.eval_string("defmodule #{inspect(__MODULE__)}.Client do\n#{example}\nend")
+    client = Module.concat(__MODULE__, Client)
+
+    assert client.call("id", {:get, & &1}) == "id"
+    {:ok, pid} = GenRegistry.lookup(Session, "id")
+
+    # It ends when the call comes: the call is made again, to the next one.
+    once = :atomics.new(1, [])
+
+    ends_once = fn id ->
+      if :atomics.add_get(once, 1, 1) == 1, do: exit(:normal), else: id
+    end
+
+    assert client.call("id", {:get, ends_once}) == "id"
+    assert {:ok, next} = GenRegistry.lookup(Session, "id")
+    assert next != pid
   end
 end
