@@ -60,7 +60,7 @@ defmodule GenRegistry.ReadmeTest do
   end
 
   test "registries in a supervision tree, their functions, and the highest value" do
-    {children, _} = Code.eval_string(example("children ="))
+    {children, _} = Code.eval_string(example("name: ExampleWorker.Read}"))
     for child <- children, do: start_supervised!(child)
     assert GenRegistry.count(ExampleWorker.Read) == 0
 
