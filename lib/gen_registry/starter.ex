@@ -102,11 +102,16 @@ defmodule GenRegistry.Starter do
   end
 
   # It was not linked, or the news of the link comes later.
-  def handle_info({:DOWN, monitor, :process, pid, reason}, state)
-      when elem(:erlang.map_get(pid, state.workers), 2) == monitor do
-    # A monitor may come too late for the reason, a link does not.
-    reason = if reason == :noproc, do: link_reason(pid, reason), else: reason
-    {:noreply, note_exit(state, pid, reason)}
+  def handle_info({:DOWN, monitor, :process, pid, reason}, state) do
+    case state.workers do
+      %{^pid => {_id, _registered, ^monitor}} ->
+        # A monitor may come too late for the reason, a link does not.
+        reason = if reason == :noproc, do: link_reason(pid, reason), else: reason
+        {:noreply, note_exit(state, pid, reason)}
+
+      _ ->
+        {:noreply, state}
+    end
   end
 
   # Ends of workers, which the table has heard of by itself, and what their starts left behind.
