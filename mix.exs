@@ -15,7 +15,9 @@ defmodule GenRegistry.MixProject do
       elixirc_paths: elixirc_paths(Mix.env()),
       compilers: [:gen_registry_nif | Mix.compilers()],
       description: "A local registry of processes: one per id, started on first use",
-      package: package()
+      package: package(),
+      docs: docs(),
+      aliases: [docs: "cmd script/docs"]
     ]
   end
 
@@ -25,6 +27,24 @@ defmodule GenRegistry.MixProject do
 
   defp elixirc_paths(:test), do: ["lib", "test/support"]
   defp elixirc_paths(_), do: ["lib"]
+
+  defp docs do
+    [
+      main: "readme",
+      extras: [
+        "README.md",
+        "guides/from_gen_registry.md",
+        "guides/from_registry.md",
+        "guides/how_it_works.md",
+        "guides/in_production.md",
+        "BENCHMARKS.md",
+        "CHANGELOG.md",
+        "LICENSE"
+      ],
+      groups_for_extras: [Guides: ~r"guides/"],
+      assets: %{"guides/images" => "images", "bench/results" => "bench/results"}
+    ]
+  end
 
   defp package do
     [

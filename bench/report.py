@@ -1,5 +1,7 @@
 """Writes BENCHMARKS.md: every row of the targets, then each part, from bench/results/*.json."""
 
+import re
+
 from parts import PARTS
 from results import ETS, OWN, RESULTS, Results, rounded
 from targets import TARGETS
@@ -107,11 +109,16 @@ def figures_table(part, figures):
     return table(heads + (["ETS : GenRegistry"] if ETS in rivals else []), body)
 
 
+def literally(cell):
+    """Terms as code: some readers of Markdown take braces for attributes."""
+    return re.sub(r"\{.*?\}", r"`\g<0>`", cell)
+
+
 def table(heads, rows):
     return [
         "| " + " | ".join(heads) + " |",
         "|" + "---|" * len(heads),
-        *("| " + " | ".join(row) + " |" for row in rows),
+        *("| " + " | ".join(map(literally, row)) + " |" for row in rows),
     ]
 
 
