@@ -38,6 +38,7 @@ defmodule GenRegistry.MixProject do
         "guides/how_it_works.md",
         "guides/in_production.md",
         "BENCHMARKS.md",
+        "SECURITY.md",
         "CHANGELOG.md",
         "LICENSE"
       ],
@@ -53,7 +54,8 @@ defmodule GenRegistry.MixProject do
       links: %{"gen_registry 1.x" => "https://github.com/discord/gen_registry"},
       # priv/prebuilt is script/prebuilt's work.
       files:
-        ~w(lib native Cargo.toml Cargo.lock mix.exs .formatter.exs README.md CHANGELOG.md LICENSE) ++
+        ~w(lib native guides Cargo.toml Cargo.lock mix.exs .formatter.exs) ++
+          ~w(README.md CHANGELOG.md SECURITY.md LICENSE) ++
           Enum.filter(~w(priv/prebuilt), &File.exists?/1)
     ]
   end
