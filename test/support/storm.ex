@@ -58,13 +58,11 @@ defmodule Census do
   def seen(census, index) do
     number = :atomics.get(census.cells, index)
 
-    dead? =
-      case :ets.lookup(census.people, number) do
-        [{_, {:left, pid}}] -> not Process.alive?(pid)
-        _ -> not alive?(census, number)
-      end
-
-    {number, dead?}
+    case :ets.lookup(census.people, number) do
+      [{_, {:left, pid}}] -> {number, not Process.alive?(pid)}
+      [{_, pid}] -> {number, not Process.alive?(pid)}
+      [] -> {number, true}
+    end
   end
 
   @doc "Whether a process that was answered was dead before the call: what was `seen/2` tells."
