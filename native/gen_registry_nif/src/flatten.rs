@@ -260,9 +260,9 @@ fn nested<'w, 't: 'w>(
     }
     let hash = term.hash_internal(*SALT);
     let words = if flattener.sized {
-        flattener.words.len()
+        u32::try_from(flattener.words.len()).unwrap_or(u32::MAX)
     } else {
-        usize::MAX
+        u32::MAX
     };
     Ok(Id::Opaque {
         hash,

@@ -13,7 +13,7 @@ pub(crate) const WIDE: usize = 6;
 pub(crate) enum Boxed<O> {
     Words(Box<[u64]>),
     /// With the number of words that it takes.
-    Opaque(O, usize),
+    Opaque(O, u32),
 }
 
 impl<O: Opaque> Boxed<O> {

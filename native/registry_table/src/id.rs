@@ -54,7 +54,7 @@ pub enum Id<'a, P> {
         /// Equal for equal ids.
         hash: u64,
         /// About how many words it takes; as many as there can be if nobody knows.
-        words: usize,
+        words: u32,
         /// The id itself.
         probe: P,
     },

@@ -146,6 +146,6 @@ fn weight<O>(id: &Kept<O>) -> usize {
     match &**boxed {
         Boxed::Words(words) => 1 + words.len() / 8,
         // An environment of the VM is larger than what is in it.
-        Boxed::Opaque(_, words) => (words / 8).saturating_add(8),
+        Boxed::Opaque(_, words) => *words as usize / 8 + 8,
     }
 }
