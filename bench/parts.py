@@ -54,7 +54,7 @@ PARTS = [
         "Lookups, against an earlier commit",
         ["kind", "entries", "shape"],
         "`lookup` of this commit and of another one, as `script/bench --against` measures them: each "
-        "in a VM of its own, in turn, in several pairs of VMs.",
+        "in a VM of its own, in turn, in several pairs of VMs. The figures are the least of all rounds.",
     ),
     Part(
         "hot_id",

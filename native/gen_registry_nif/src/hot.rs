@@ -73,31 +73,34 @@ pub unsafe fn run<const ARITY: usize>(
     limit: usize,
     dirty: (&'static CStr, Entry),
 ) -> ErlNifTerm {
-    let lifetime = ();
-    // SAFETY: by the contract above. The lifetime is of this call, as is the environment.
-    let call = unsafe { Env::new(&lifetime, env) };
-    let terms = std::array::from_fn(|index| {
-        // SAFETY: `index` is below `ARITY`.
-        unsafe { Term::new(call, *argv.add(index)) }
-    });
+    // All of it in here: what this closure takes or answers may go by way of memory, and so would the
+    // terms, if they were made outside.
     let answer = catch_unwind(AssertUnwindSafe(|| {
         point!(dirty.0);
-        body(call, terms, limit)
-    }));
-    // SAFETY: all three make terms of the call's own environment, and `argv` is what came with it.
-    unsafe {
-        match answer {
-            Ok(Ok(term)) => term.as_c_arg(),
-            Ok(Err(Failed::NoId)) => crate::atoms::not_found().to_term(call).as_c_arg(),
-            Ok(Err(Failed::BadArg)) => enif_make_badarg(env),
-            Ok(Err(Failed::TooLarge)) => {
+        let lifetime = ();
+        // SAFETY: by the contract above. The lifetime is of this call, as is the environment.
+        let call = unsafe { Env::new(&lifetime, env) };
+        let terms = std::array::from_fn(|index| {
+            // SAFETY: `index` is below `ARITY`.
+            unsafe { Term::new(call, *argv.add(index)) }
+        });
+        match body(call, terms, limit) {
+            Ok(term) => term.as_c_arg(),
+            Err(Failed::NoId) => crate::atoms::not_found().as_c_arg(),
+            // SAFETY: it is the call's own environment.
+            Err(Failed::BadArg) => unsafe { enif_make_badarg(env) },
+            Err(Failed::TooLarge) => {
                 let (name, entry) = dirty;
                 let flags = ERL_NIF_DIRTY_JOB_CPU_BOUND as c_int;
-                enif_schedule_nif(env, name.as_ptr(), flags, entry, ARITY as c_int, argv)
+                // SAFETY: as above, and `argv` is what came with it.
+                unsafe { enif_schedule_nif(env, name.as_ptr(), flags, entry, ARITY as c_int, argv) }
             }
-            Err(_) => enif_raise_exception(env, crate::atoms::nif_panicked().as_c_arg()),
         }
-    }
+    }));
+    // SAFETY: it is the call's own environment.
+    answer.unwrap_or_else(|_| unsafe {
+        enif_raise_exception(env, crate::atoms::nif_panicked().as_c_arg())
+    })
 }
 
 /// Runs `f` with the id that `term` is.

@@ -24,10 +24,8 @@ pub(crate) struct Apart<T>(pub(crate) T);
 pub(crate) struct Shard {
     /// Held by whoever changes anything of this shard.
     pub(crate) writer: Apart<Mutex<()>>,
-    /// Live entries in all classes. Written under the lock.
-    pub(crate) live: Apart<AtomicU32>,
-    /// How much memory the boxed ids take. Written under the lock.
-    pub(crate) boxed: Apart<AtomicUsize>,
+    /// Written under the lock.
+    pub(crate) sums: Apart<Sums>,
     // The larger the slots, the more parts, so that none of ten million entries takes a millisecond
     // to copy.
     /// Ids of one word.
@@ -38,12 +36,20 @@ pub(crate) struct Shard {
     pub(crate) wide: Parts<8, { sized(64, 2) }>,
 }
 
+/// What writers add up.
+#[derive(Default)]
+pub(crate) struct Sums {
+    /// Live entries in all classes.
+    pub(crate) live: AtomicU32,
+    /// How much memory the boxed ids take.
+    pub(crate) boxed: AtomicUsize,
+}
+
 impl Shard {
     pub(crate) fn new() -> Self {
         Self {
             writer: Apart(Mutex::new(())),
-            live: Apart(AtomicU32::new(0)),
-            boxed: Apart(AtomicUsize::new(0)),
+            sums: Apart(Sums::default()),
             narrow: Parts::new(),
             middle: Parts::new(),
             wide: Parts::new(),
@@ -54,7 +60,7 @@ impl Shard {
     pub(crate) fn bytes(&self, pinned: &Pinned) -> usize {
         let slots = self.narrow.bytes(pinned) + self.middle.bytes(pinned) + self.wide.bytes(pinned);
         // Relaxed: nothing hangs on it.
-        slots + self.boxed.0.load(Ordering::Relaxed)
+        slots + self.sums.0.boxed.load(Ordering::Relaxed)
     }
 }
 
@@ -131,7 +137,7 @@ impl<const STRIDE: usize, const PARTS: usize> Parts<STRIDE, PARTS> {
         hash: u64,
         old: Option<Segment<'p, STRIDE>>,
         seed: &Seed,
-        boxed: &Apart<AtomicUsize>,
+        boxed: &AtomicUsize,
         pinned: &'p Pinned,
     ) -> Option<Segment<'p, STRIDE>> {
         match old {
@@ -173,7 +179,7 @@ impl<const STRIDE: usize, const PARTS: usize> Parts<STRIDE, PARTS> {
         hash: u64,
         pid: Pid,
         seed: &Seed,
-        boxed: &Apart<AtomicUsize>,
+        boxed: &AtomicUsize,
         pinned: &Pinned,
         keep: impl FnOnce(Kept<O>),
     ) -> bool {
@@ -202,7 +208,7 @@ impl<const STRIDE: usize, const PARTS: usize> Parts<STRIDE, PARTS> {
         hash: u64,
         old: Segment<'_, STRIDE>,
         new: Option<Segment<'_, STRIDE>>,
-        boxed: &Apart<AtomicUsize>,
+        boxed: &AtomicUsize,
     ) {
         planted!("retired first", retire::<_, O>(old, boxed));
         self.put(hash, old.depth(), new);
@@ -247,14 +253,14 @@ impl<const STRIDE: usize, const PARTS: usize> Parts<STRIDE, PARTS> {
 
 /// Frees a segment that was just taken out of its cells, with the boxed ids that only it has, once
 /// no reader can see it.
-fn retire<const STRIDE: usize, O: Opaque>(old: Segment<'_, STRIDE>, total: &Apart<AtomicUsize>) {
+fn retire<const STRIDE: usize, O: Opaque>(old: Segment<'_, STRIDE>, total: &AtomicUsize) {
     // One by one, so that no thread that happens to collect must free many at once.
     for (boxed, _) in
         boxes::<_, O>(old).filter(|(_, pid)| planted!("live id freed", true, pid.is_none()))
     {
         // SAFETY: it is freed below at the earliest.
         let bytes = unsafe { &*boxed }.bytes();
-        total.0.fetch_sub(bytes, Ordering::Relaxed);
+        total.fetch_sub(bytes, Ordering::Relaxed);
         let loose = Loose(boxed);
         // SAFETY: the ids that had no process were not copied, so these counts of them are only here,
         // and a segment is retired only once. It is run when nobody reads them from it any more.

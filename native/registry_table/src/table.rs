@@ -335,11 +335,15 @@ impl<O: Opaque> Table<O> {
                     let roomy = old.filter(|old| old.has_room());
                     let segment = roomy
                         .or_else(|| {
-                            parts.make_room::<O>(hash, old, &self.seed, &shard.boxed, pinned)
+                            parts.make_room::<O>(hash, old, &self.seed, &shard.sums.0.boxed, pinned)
                         })
                         .unwrap_or_else(|| unreachable!("just made"));
                     let pointer = boxed.map(|boxed| {
-                        shard.boxed.0.fetch_add(boxed.bytes(), Ordering::Relaxed);
+                        shard
+                            .sums
+                            .0
+                            .boxed
+                            .fetch_add(boxed.bytes(), Ordering::Relaxed);
                         [Counted::into_raw(boxed) as u64]
                     });
                     let words = match (&pointer, id) {
@@ -351,7 +355,7 @@ impl<O: Opaque> Table<O> {
                 }
             }
         });
-        shard.live.0.fetch_add(1, Ordering::Relaxed);
+        shard.sums.0.live.fetch_add(1, Ordering::Relaxed);
         self.count.0.fetch_add(1, Ordering::Relaxed);
         drop(writer);
         // Without the lock, for it may run the code of an `Opaque`.
@@ -483,7 +487,7 @@ impl<O: Opaque> Table<O> {
             if self.count() == 0 {
                 break;
             }
-            let live = |shard: &Shard| u64::from(shard.live.0.load(Ordering::Relaxed));
+            let live = |shard: &Shard| u64::from(shard.sums.0.live.load(Ordering::Relaxed));
             let total = self.shards.iter().map(live).sum::<u64>();
             let mut nth = below(total.max(1), self.random());
             let Some(shard) = self.shards.iter().find(|shard| {
@@ -606,7 +610,7 @@ impl<O: Opaque> Table<O> {
             if planted!("removal not checked", false, look() != Some(record)) {
                 continue;
             }
-            let (seed, boxed) = (&self.seed, &shard.boxed);
+            let (seed, boxed) = (&self.seed, &shard.sums.0.boxed);
             let mut forgotten = Vec::new();
             // While it still has the id: whoever looks for that finds it here or there.
             let keep = |id| forgotten = self.past.keep(pid, id, leaving);
@@ -620,7 +624,7 @@ impl<O: Opaque> Table<O> {
                 }
             };
             if hidden {
-                shard.live.0.fetch_sub(1, Ordering::Relaxed);
+                shard.sums.0.live.fetch_sub(1, Ordering::Relaxed);
                 self.count.0.fetch_sub(1, Ordering::Relaxed);
             }
             let done = match leaving {
