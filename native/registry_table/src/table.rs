@@ -579,11 +579,11 @@ impl<O: Opaque> Table<O> {
         done.then_some(()).ok_or(Conflict::PidTaken)
     }
 
-    /// Whether the parent has a place for it, which it takes.
+    /// Whether the parent has a place for it, which it takes. A guest is nobody's child: what it was
+    /// promised is for those that it starts.
     fn is_born(&self, worker: Worker) -> bool {
-        worker
-            .parent
-            .is_some_and(|parent| self.children.born(parent))
+        let parent = worker.parent.filter(|_| !worker.is_guest());
+        parent.is_some_and(|parent| self.children.born(parent))
     }
 
     /// Takes a process's entry, if it has one, out of sight, and notes how it leaves. Answers what was

@@ -73,6 +73,18 @@ fn who_has_no_place_takes_none_and_leaves_none() {
 }
 
 #[test]
+fn a_guest_leaves_what_it_was_promised_to_its_child() {
+    let tested = Tested::bounded(1);
+    let parent = pid(100);
+    assert!(tested.promise(parent));
+    let guest = Worker::guest(parent);
+    assert_eq!(tested.insert_child(&TestId::nth(1), guest), Ok(()));
+    assert_eq!(tested.insert_child(&TestId::nth(2), child(2, 100)), Ok(()));
+    assert!(tested.remove(parent) && !tested.has_room());
+    assert!(tested.remove(pid(2)) && tested.has_room());
+}
+
+#[test]
 fn without_a_bound_there_is_always_room() {
     let tested = Tested::new();
     for number in 0..1_000 {

@@ -3,6 +3,8 @@
 // Each test file is a crate of its own, and none of them uses everything.
 #![allow(dead_code)]
 
+pub mod operations;
+
 use std::num::NonZeroU64;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -57,11 +59,14 @@ impl Opaque for Name {
 /// How many opaque ids share one hash, so that searches meet others with the same.
 const SAME_HASH: u64 = 4;
 
+/// Opaque ids from this name on all share one hash, and nobody knows how large they are.
+const CROWD: u64 = 1 << 40;
+
 /// An id that owns its words.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum TestId {
     Word(NonZeroU64),
-    /// The shape's last digit is the number of words.
+    /// The shape's last digit is the number of words, if there are less than ten.
     Words(u8, Vec<u64>),
     Opaque(u64),
 }
@@ -85,12 +90,33 @@ impl TestId {
         }
     }
 
+    /// An opaque id that has its hash in common with all others of these.
+    pub fn of_crowd(n: u64) -> Self {
+        Self::Opaque(CROWD + n)
+    }
+
+    pub fn is_of_crowd(&self) -> bool {
+        matches!(self, Self::Opaque(CROWD..))
+    }
+
+    /// An id of so many words that only the last one tells apart from others.
+    pub fn very_wide(n: u64, words: usize) -> Self {
+        let mut all = vec![7; words];
+        all.push(n);
+        Self::Words(0, all)
+    }
+
     fn borrow<'a>(&'a self, canary: &'a Arc<()>) -> Id<'a, (u64, &'a Arc<()>)> {
         match self {
             Self::Word(word) => Id::Word(*word),
             Self::Words(shape, words) => Id::Words {
                 shape: *shape,
                 words,
+            },
+            Self::Opaque(name) if self.is_of_crowd() => Id::Opaque {
+                hash: 0,
+                words: u32::MAX,
+                probe: (*name, canary),
             },
             Self::Opaque(name) => Id::Opaque {
                 hash: name / (12 * SAME_HASH),
@@ -106,7 +132,11 @@ impl From<Stored<'_, Name>> for TestId {
         match stored {
             Stored::Word(word) => Self::Word(NonZeroU64::new(word).expect("not zero")),
             Stored::Words { shape, words } => {
-                let (words, zeros) = words.split_at(usize::from(shape % 10));
+                let own = match words.len() {
+                    ..10 => usize::from(shape % 10),
+                    all => all,
+                };
+                let (words, zeros) = words.split_at(own);
                 assert!(zeros.iter().all(|&word| word == 0), "{zeros:?}");
                 Self::Words(shape, words.to_vec())
             }
