@@ -46,7 +46,8 @@ defmodule GenRegistry.Report do
   end
 
   @doc false
-  def format(%{report: [supervisor: {:local, name}, errorContext: _, reason: reason, offender: o]}) do
+  def format(%{report: report}) do
+    [supervisor: {:local, name}, errorContext: _, reason: reason, offender: o] = report
     {module, :start_link, _} = o[:mfargs]
 
     text =
