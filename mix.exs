@@ -43,7 +43,14 @@ defmodule GenRegistry.MixProject do
         "LICENSE"
       ],
       groups_for_extras: [Guides: ~r"guides/"],
-      assets: %{"guides/images" => "images", "bench/results" => "bench/results"}
+      # Named in texts, but no part of the API.
+      skip_code_autolink_to: ["GenRegistry.Native"],
+      # The pictures of the guides twice: README.md finds them by another path than the guides do.
+      assets: %{
+        "guides/images" => "images",
+        "./guides/images" => "guides/images",
+        "bench/results" => "bench/results"
+      }
     ]
   end
 
