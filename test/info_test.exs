@@ -69,13 +69,15 @@ defmodule GenRegistry.InfoTest do
   test "counts the ids for which a killed starter's remains are ended as stopping", context do
     registry = registry(context, worker_shutdown: 30_000)
 
+    test = self()
+
     init = fn ->
       Process.flag(:trap_exit, true)
+      send(test, {:init, self()})
       hang()
     end
 
-    test = self()
-    start = ask(:start, registry, :id, [fn -> send(test, {:init, self()}) && init.() end])
+    start = ask(:start, registry, :id, [init])
     worker = reached(:init)
     kill(starter(worker))
     assert {:error, {:starter_died, :killed}} = answer(start)

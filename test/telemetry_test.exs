@@ -31,14 +31,14 @@ defmodule GenRegistry.TelemetryTest do
       starter = starter(pid)
 
       assert_receive {:event, :start, begun, metadata}
-      assert Map.keys(begun) == [:monotonic_time, :system_time]
+      assert Enum.sort(Map.keys(begun)) == [:monotonic_time, :system_time]
       assert before <= begun.monotonic_time
 
       assert metadata ==
                %{registry: registry, worker_module: LifecycleWorker, id: {:an, "id"}, in: starter}
 
       assert_receive {:event, :stop, ended, metadata}
-      assert Map.keys(ended) == [:duration, :monotonic_time, :queue_time]
+      assert Enum.sort(Map.keys(ended)) == [:duration, :monotonic_time, :queue_time]
       assert ended.duration > 0 and ended.queue_time >= 0
       assert begun.monotonic_time + ended.duration <= ended.monotonic_time
       assert ended.monotonic_time <= System.monotonic_time()
@@ -118,7 +118,7 @@ defmodule GenRegistry.TelemetryTest do
         assert {:error, _} = GenRegistry.start(registry, :id, [fun])
         assert_receive {:event, :start, _, _}
         assert_receive {:event, :exception, measurements, metadata}
-        assert Map.keys(measurements) == [:duration, :monotonic_time, :queue_time]
+        assert Enum.sort(Map.keys(measurements)) == [:duration, :monotonic_time, :queue_time]
         assert %{registry: ^registry, worker_module: FunWorker, id: :id} = metadata
         assert %{kind: ^kind, reason: ^reason, stacktrace: [_ | _] = stacktrace} = metadata
         assert Exception.format(kind, reason, stacktrace) =~ "telemetry_test.exs"
@@ -174,7 +174,7 @@ defmodule GenRegistry.TelemetryTest do
         starter = starter(pid)
         end_it.(pid)
         assert_receive {:event, :exit, measurements, metadata}
-        assert Map.keys(measurements) == [:lifetime, :monotonic_time]
+        assert Enum.sort(Map.keys(measurements)) == [:lifetime, :monotonic_time]
         assert measurements.lifetime in 0..(measurements.monotonic_time - before)
 
         assert metadata == %{
@@ -199,7 +199,13 @@ defmodule GenRegistry.TelemetryTest do
       for n <- 1..200 do
         start_link = fn ->
           test = self()
-          pid = spawn_link(fn -> receive(do: (:go -> send(test, :went) && exit({:ended, n}))) end)
+
+          pid =
+            spawn_link(fn ->
+              receive(do: (:go -> send(test, :went)))
+              exit({:ended, n})
+            end)
+
           send(pid, :go)
           receive(do: (:went -> {:ok, pid}))
         end

@@ -688,9 +688,14 @@ defmodule GenRegistry.ViaTest do
         {:error, {:left, pid}}
       end
 
+      second = fn ->
+        send(test, :started)
+        :ignore
+      end
+
       first = ask(:start, registry, :id, [leave])
       starter = reached(:begun)
-      second = ask(:start, registry, :id, [fn -> send(test, :started) && :ignore end])
+      second = ask(:start, registry, :id, [second])
       stop = ask(fn -> GenRegistry.stop(registry, :id) end)
       for asker <- [second, stop], do: assert_waits(asker, registry)
       go(starter)
