@@ -71,7 +71,8 @@ defmodule GenRegistry.ViaTest do
       assert GenServer.whereis(name) == pid
       assert GenServer.call(name, {:run, fn -> self() end}) == pid
       test = self()
-      assert GenServer.cast(name, {:unknown, test}) == :ok
+      assert GenServer.cast(name, {:run, fn -> send(test, {:cast, self()}) end}) == :ok
+      assert_receive {:cast, ^pid}
 
       assert {:error, {:already_started, ^pid}} =
                GenServer.start_link(LifecycleWorker, plain(), name: name)

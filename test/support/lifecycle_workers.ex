@@ -26,6 +26,12 @@ defmodule LifecycleWorker do
   def handle_call({:run, fun}, _from, state), do: {:reply, fun.(), state}
 
   @impl true
+  def handle_cast({:run, fun}, state) do
+    fun.()
+    {:noreply, state}
+  end
+
+  @impl true
   def handle_info(_message, state), do: {:noreply, state}
 
   @impl true
