@@ -698,6 +698,38 @@ defmodule GenRegistry.IdsTest do
       refute_received {:monitor, ^caller, :long_schedule, _}
     end
 
+    test "are answered by dirty schedulers, others where they are asked for", %{name: name} do
+      of_any_size = [&String.length/1, <<1::1>>]
+      large = [List.duplicate(1, 20_000), List.duplicate(make_ref(), 20_000) | of_any_size]
+
+      for {ids, dirty?} <- [{large, true}, {[1, make_ref(), {2 ** 100}], false}], id <- ids do
+        {:ok, pid} = GenRegistry.start(name, id)
+
+        for {read, called} <- [
+              {fn -> GenRegistry.sample(name) end, {:sample, 1}},
+              {fn -> GenRegistry.to_list(name) end, {:scan, 2}},
+              {fn -> GenRegistry.lookup_id(name, pid) end, {:lookup_id, 2}}
+            ] do
+          assert goes_to_another_scheduler?(read, called) == dirty?
+        end
+
+        assert GenRegistry.stop(name, id) == :ok
+      end
+    end
+
+    # Whether a process that calls this function of the NIF's is taken off its scheduler for that.
+    defp goes_to_another_scheduler?(read, {function, arity}) do
+      {reader, monitor} = spawn_monitor(fn -> receive do: (:go -> read.()) end)
+      :erlang.trace(reader, true, [:running])
+      send(reader, :go)
+      assert_receive {:DOWN, ^monitor, :process, ^reader, :normal}
+      delivered = :erlang.trace_delivered(reader)
+      assert_receive {:trace_delivered, ^reader, ^delivered}
+      out = {GenRegistry.Native, function, arity}
+      {:messages, messages} = Process.info(self(), :messages)
+      {:trace, reader, :out, out} in messages
+    end
+
     test "tuples", %{name: name} do
       for size <- [8_191, 8_192, 8_193, 20_000] do
         tuple = Tuple.duplicate(:element, size)

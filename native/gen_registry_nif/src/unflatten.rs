@@ -6,12 +6,12 @@ use rustler::{Encoder, Env, NewBinary, Term};
 use crate::copied::Copied;
 use crate::words::*;
 
-/// About how many words [`to_term`] has to handle.
+/// About how many words [`to_term`] has to handle; more than a normal scheduler may if nobody knows.
 pub fn size(stored: &Stored<'_, Copied>) -> usize {
     match stored {
         Stored::Word(_) => 1,
         Stored::Words { words, .. } => words.len(),
-        Stored::Opaque(_) => 32,
+        Stored::Opaque { words, .. } => *words as usize,
     }
 }
 
@@ -19,7 +19,7 @@ pub fn size(stored: &Stored<'_, Copied>) -> usize {
 pub fn to_term<'a>(env: Env<'a>, stored: Stored<'_, Copied>) -> Term<'a> {
     match stored {
         Stored::Word(word) => from_word(env, word),
-        Stored::Opaque(copied) => copied.term(env),
+        Stored::Opaque { kept, .. } => kept.term(env),
         Stored::Words { shape, words } => {
             let mut reader = Reader { env, words };
             match shape {

@@ -28,7 +28,10 @@ impl<O: Opaque> Boxed<O> {
     fn stored(&self, shape: u8) -> Stored<'_, O> {
         match self {
             Self::Words(words) => Stored::Words { shape, words },
-            Self::Opaque(opaque, _) => Stored::Opaque(opaque),
+            Self::Opaque(kept, words) => Stored::Opaque {
+                words: *words,
+                kept,
+            },
         }
     }
 

@@ -73,7 +73,12 @@ pub enum Stored<'a, O> {
         words: &'a [u64],
     },
     /// What was inserted as [`Id::Opaque`].
-    Opaque(&'a O),
+    Opaque {
+        /// As inserted.
+        words: u32,
+        /// What was kept of it.
+        kept: &'a O,
+    },
 }
 
 /// What the hashes of a table depend on besides the ids.

@@ -140,7 +140,7 @@ impl From<Stored<'_, Name>> for TestId {
                 assert!(zeros.iter().all(|&word| word == 0), "{zeros:?}");
                 Self::Words(shape, words.to_vec())
             }
-            Stored::Opaque(name) => Self::Opaque(name.name),
+            Stored::Opaque { kept, .. } => Self::Opaque(kept.name),
         }
     }
 }
