@@ -13,10 +13,11 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use once_cell::sync::Lazy;
 use parking_lot::Mutex;
 use registry_table::{Pid, Table, Worker, collect};
-use rustler::{Encoder, EnifAllocator, Env, ResourceArc, Term};
+use rustler::{Encoder, Env, ResourceArc, Term};
 
 use crate::copied::Copied;
 use crate::hot::{Failed, with_id};
+use crate::memory::Allocator;
 use crate::registry::{Handle, Registry};
 
 /// What is known of a point in the code.
@@ -106,14 +107,14 @@ unsafe impl GlobalAlloc for Counting {
         BLOCKS.fetch_add(1, Ordering::Relaxed);
         BYTES.fetch_add(layout.size() as i64, Ordering::Relaxed);
         // SAFETY: the caller's contract is the same.
-        unsafe { EnifAllocator.alloc(layout) }
+        unsafe { Allocator.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         BLOCKS.fetch_sub(1, Ordering::Relaxed);
         BYTES.fetch_sub(layout.size() as i64, Ordering::Relaxed);
         // SAFETY: the caller's contract is the same.
-        unsafe { EnifAllocator.dealloc(block, layout) }
+        unsafe { Allocator.dealloc(block, layout) }
     }
 }
 

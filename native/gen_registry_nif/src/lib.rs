@@ -16,6 +16,7 @@ mod doors;
 mod flatten;
 mod hot;
 mod many;
+mod memory;
 mod registry;
 mod unflatten;
 mod words;
@@ -30,10 +31,9 @@ use crate::registry::{Handle, NAMES, Opened, Registered, Registry, Slot, is_aliv
 use crate::unflatten::{size, to_term};
 use crate::words::{pid_from_local, pid_from_term, pid_to_term, term_word};
 
-/// What the table holds shows in `:erlang.memory(:system)`.
 #[cfg(not(feature = "doors"))]
 #[global_allocator]
-static ALLOCATOR: rustler::EnifAllocator = rustler::EnifAllocator;
+static ALLOCATOR: memory::Allocator = memory::Allocator;
 
 rustler::init!("Elixir.GenRegistry.Native", load = load);
 

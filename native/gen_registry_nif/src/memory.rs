@@ -1,0 +1,61 @@
+//! The VM's allocator, to which large blocks are given back without the memory behind them.
+//!
+//! The VM has many blocks in one carrier, of several megabytes. It returns that to the system
+//! all at once when the last block is freed, or some time later, on the scheduler that happens to be
+//! there. If all its pages are still in use then, that takes milliseconds. So each block gives up its
+//! own when it is freed, a few at a time.
+
+use std::alloc::{GlobalAlloc, Layout};
+
+use rustler::EnifAllocator;
+
+/// From this size on. Less is as little in a carrier as the system call would be worth.
+#[cfg(target_os = "linux")]
+const LARGE: usize = 16 * 1024;
+
+/// What it holds shows in `:erlang.memory(:system)`.
+pub struct Allocator;
+
+// SAFETY: all of it is the VM's allocator's, and `give_up` is called as it demands.
+unsafe impl GlobalAlloc for Allocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's contract is the same.
+        unsafe { EnifAllocator.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: nobody reads the block any more, by the caller's contract, which is the same.
+        unsafe {
+            #[cfg(target_os = "linux")]
+            if layout.size() >= LARGE {
+                give_up(block, layout.size());
+            }
+            EnifAllocator.dealloc(block, layout);
+        }
+    }
+}
+
+/// Returns the pages that are the block's alone to the system. Whoever has them next finds zeros
+/// there.
+///
+/// # Safety
+///
+/// The block is of anonymous memory, and nobody reads it before writing it again.
+#[cfg(target_os = "linux")]
+unsafe fn give_up(block: *mut u8, size: usize) {
+    // SAFETY: it asks for a number.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+    let before = block.align_offset(page);
+    let whole = size.saturating_sub(before) / page * page;
+    if whole > 0 {
+        // SAFETY: these pages lie in the block, which the caller promises nothing is wanted of. If
+        // the system refuses, all is as it was.
+        unsafe {
+            libc::madvise(
+                block.wrapping_add(before).cast(),
+                whole,
+                libc::MADV_DONTNEED,
+            )
+        };
+    }
+}
