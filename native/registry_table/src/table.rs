@@ -303,6 +303,9 @@ impl<O: Opaque> Table<O> {
         let pinned = &pin();
         let hash = self.seed.hash(id);
         let shard = self.shard(hash);
+        // Without the lock, for it may be the caller's code, and long. Dropped without it too, where it
+        // is of no use: what is declared first is dropped last.
+        let boxed = Boxed::<O>::keep(id);
         let writer = shard.writer.0.lock();
         // Relaxed: an insertion that races with `close` may land on either side of it.
         if self.is_closed() {
@@ -323,8 +326,8 @@ impl<O: Opaque> Table<O> {
                     .change(pid, |record| record.child = self.is_born(worker));
                 return Ok(());
             }
-            // First what may panic, being the caller's code: from here on nothing does.
-            let boxed = found.map_or_else(|| Boxed::<O>::keep(id), |_| None);
+            // The comparison was the last that may panic, being the caller's code.
+            //
             // Known by pid before it is seen by id, so that whoever removes it finds both.
             self.record(worker, hash, place)?;
             match (old, found) {
@@ -367,21 +370,8 @@ impl<O: Opaque> Table<O> {
     ///
     /// Answers whether it was known.
     pub fn remove(&self, pid: Pid) -> bool {
-        let removed = self.hide(pid, |_| true, Leaving::Removed);
-        if let Ok(record) = removed {
-            if record.is_guest(pid) {
-                self.guests.0.fetch_sub(1, Ordering::Relaxed);
-            }
-            if record.child {
-                self.children.gone();
-            }
-            // Release, with the Acquire in `is_drained`: whoever sees the last one gone sees all
-            // of it.
-            self.processes.0.fetch_sub(1, Ordering::Release);
-        }
-        removed.is_ok()
+        self.hide(pid, |_| true, Leaving::Removed).is_ok()
     }
-
     /// Takes the entry of an id out of sight. Its process stays known until it is removed. That of
     /// a guest stays where it is.
     pub fn retire(&self, id: &Id<'_, O::Probe<'_>>) -> Option<Worker> {
@@ -410,6 +400,18 @@ impl<O: Opaque> Table<O> {
     /// [`Table::processes`] until it is removed. Answers whether it did not yet.
     pub fn track(&self, worker: Worker) -> bool {
         self.record(worker, 0, Place::Hidden).is_ok()
+    }
+
+    /// As [`Table::track`], of one that was started for an id that another has: it has to go. Until it
+    /// is removed, it has the place that its parent was promised.
+    pub fn refuse(&self, worker: Worker) -> bool {
+        let new = self.track(worker);
+        if new {
+            // It may have been removed meanwhile: then the promise is left.
+            self.pids
+                .change(worker.pid, |record| record.child = self.is_born(worker));
+        }
+        new
     }
 
     /// What is known of a process that was entered or tracked, and not removed.
@@ -643,13 +645,29 @@ impl<O: Opaque> Table<O> {
                 }
             };
             drop(writer);
+            if done && leaving == Leaving::Removed {
+                self.removed(pid, record);
+            }
+            // Last, for both may run the code of an `Opaque`, which may panic.
             drop(forgotten);
-            // As in `insert`.
             collect_if_due();
             if done {
                 return Ok(record);
             }
         }
+    }
+
+    /// Counts a process that is known no more.
+    fn removed(&self, pid: Pid, record: Record) {
+        if record.is_guest(pid) {
+            self.guests.0.fetch_sub(1, Ordering::Relaxed);
+        }
+        if record.child {
+            self.children.gone();
+        }
+        // Release, with the Acquire in `is_drained`: whoever sees the last one gone sees all
+        // of it.
+        self.processes.0.fetch_sub(1, Ordering::Release);
     }
 
     /// An entry of this class if `nth` is one of its live ones, else counts `nth` on.

@@ -55,6 +55,27 @@ fn a_refused_insertion_leaves_the_promise() {
 }
 
 #[test]
+fn who_is_refused_has_the_place_until_its_removal() {
+    let tested = Tested::bounded(1);
+    assert_eq!(tested.insert(&TestId::nth(1), pid(1)), Ok(()));
+    assert!(tested.promise(pid(100)));
+    let taken = tested.insert_child(&TestId::nth(1), child(2, 100));
+    assert_eq!(taken, Err(Conflict::IdTaken(pid(1))));
+    assert!(tested.refuse(child(2, 100)) && !tested.refuse(child(2, 100)));
+    assert!(
+        !tested.refuse(child(1, 100)),
+        "it has an id, and is left alone"
+    );
+    // There is nothing to give back.
+    tested.give_back(pid(100));
+    assert!(!tested.has_room());
+    assert!(tested.processes().contains(&child(2, 100)));
+    assert!(tested.remove(pid(2)));
+    assert!(tested.has_room());
+    assert!(tested.remove(pid(1)) && tested.is_drained());
+}
+
+#[test]
 fn who_has_no_place_takes_none_and_leaves_none() {
     let tested = Tested::bounded(1);
     assert!(tested.promise(pid(100)));

@@ -5,42 +5,95 @@ mod common;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use common::{orphan, pid};
-use registry_table::{Id, Opaque, Table};
+use parking_lot::Mutex;
+use registry_table::{Id, Opaque, Table, Worker, collect};
 
-struct Picky;
+/// What panics when it is run.
+#[derive(Clone, Copy, PartialEq)]
+enum Bad {
+    Nothing,
+    Keep,
+    Is,
+    Drop,
+}
+
+struct Picky(Bad);
 
 impl Opaque for Picky {
-    /// Whether it can be kept.
-    type Probe<'a> = bool;
+    type Probe<'a> = Bad;
 
-    fn keep(good: bool) -> Self {
-        assert!(good, "on purpose");
-        Self
+    fn keep(bad: Bad) -> Self {
+        assert!(bad != Bad::Keep, "on purpose");
+        Self(bad)
     }
 
-    fn is(&self, good: bool) -> bool {
-        assert!(good, "on purpose");
+    fn is(&self, bad: Bad) -> bool {
+        assert!(bad != Bad::Is, "on purpose");
         true
     }
 }
 
+impl Drop for Picky {
+    fn drop(&mut self) {
+        assert!(self.0 != Bad::Drop, "on purpose");
+    }
+}
+
+/// One test at a time: who reads in another one holds back what is to be freed.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn id(probe: Bad) -> Id<'static, Bad> {
+    sized(probe, 1)
+}
+
+fn sized(probe: Bad, words: u32) -> Id<'static, Bad> {
+    Id::Opaque {
+        hash: 1,
+        words,
+        probe,
+    }
+}
+
+fn caught<R>(run: impl FnOnce() -> R) -> Option<R> {
+    catch_unwind(AssertUnwindSafe(run)).ok()
+}
+
 #[test]
 fn a_failed_insertion_leaves_nothing_behind() {
+    let _alone = ALONE.lock();
     let table = Table::<Picky>::new();
-    let id = |probe| Id::Opaque {
-        hash: 1,
-        words: 1,
-        probe,
-    };
-    let insert = |good| catch_unwind(AssertUnwindSafe(|| table.insert(&id(good), orphan(pid(1)))));
+    let insert = |bad| caught(|| table.insert(&id(bad), orphan(pid(1))));
 
-    assert!(insert(false).is_err());
+    assert_eq!(insert(Bad::Keep), None);
     assert!(table.is_drained() && table.processes().is_empty());
     assert_eq!(table.count(), 0);
 
-    assert_eq!(insert(true).expect("it can be kept"), Ok(()));
-    assert!(insert(false).is_err(), "it cannot be compared");
+    assert_eq!(insert(Bad::Nothing), Some(Ok(())));
+    assert_eq!(insert(Bad::Is), None, "it cannot be compared");
+    assert_eq!(insert(Bad::Drop), None, "there is one already");
     assert_eq!(table.count(), 1);
     assert!(table.remove(pid(1)), "the shard is not locked for ever");
     assert!(table.is_drained());
+}
+
+#[test]
+fn a_process_is_gone_whatever_comes_of_its_id() {
+    let _alone = ALONE.lock();
+    let table = Table::<Picky>::new().bounded(1);
+    let (child, parent) = (pid(1), pid(100));
+    assert!(table.promise(parent));
+    let worker = Worker {
+        pid: child,
+        parent: Some(parent),
+    };
+    // So large that its id is not kept for its process when that is no more.
+    let large = sized(Bad::Drop, 1_000_000);
+    assert_eq!(table.insert(&large, worker), Ok(()));
+    assert!(table.retire(&large).is_some());
+    // From here on only the process has it.
+    collect();
+
+    assert_eq!(caught(|| table.remove(child)), None);
+    assert!(table.is_drained() && table.has_room());
+    assert_eq!(table.known(child), None);
 }
