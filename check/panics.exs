@@ -53,6 +53,15 @@ defmodule Panics do
       {"a write, with a lock held",
        fn ->
          id = opaque()
+         {:ok, worker} = start(id)
+         %{table: table} = :sys.get_state(@registry)
+         register = fn -> Table.register(table, id, self(), self()) end
+         :nif_panicked = planted("is", fn -> raises(register) end)
+         {:id_taken, ^worker} = register.()
+       end},
+      {"a write, of a copy",
+       fn ->
+         id = opaque()
          {:error, {:starter_died, {:nif_panicked, _}}} = planted("keep", fn -> start(id) end)
          {:error, :not_found} = GenRegistry.lookup(@registry, id)
          {:ok, _} = start(id)
@@ -68,8 +77,9 @@ defmodule Panics do
          id = opaque()
          {:ok, dead} = start(id)
          planted("down", fn -> kill(dead) end)
-         # Nobody has told the table; whoever is about to use the worker is told.
-         {:ok, ^dead} = GenRegistry.lookup(@registry, id)
+         # What failed is done again.
+         {:error, :not_found} = GenRegistry.lookup(@registry, id)
+         {:ok, ^id} = GenRegistry.lookup_id(@registry, dead)
          {:ok, alive} = GenRegistry.lookup_or_start(@registry, id)
          true = Process.alive?(alive)
        end},

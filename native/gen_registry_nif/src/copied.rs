@@ -40,6 +40,7 @@ impl Opaque for Copied {
     }
 
     fn is(&self, probe: Term<'_>) -> bool {
+        point!(c"is");
         // SAFETY: both terms are alive for this call, which only reads them.
         unsafe { enif_is_identical(self.term, probe.as_c_arg()) != 0 }
     }

@@ -1,5 +1,6 @@
 //! The tables of the running registries, and the monitors that keep them true.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -59,8 +60,12 @@ pub enum Opened {
 #[rustler::resource_impl]
 impl Resource for Registry {
     /// Runs in the exit of a process, so that its entry goes with it whatever else is busy.
+    /// There will be no other news of it: where that fails, it is tried once more. What was done
+    /// already is then not done again.
     fn down<'a>(&'a self, _env: Env<'a>, pid: LocalPid, _monitor: Monitor) {
-        if let Some(pid) = pid_from_local(pid) {
+        if let Some(pid) = pid_from_local(pid)
+            && catch_unwind(AssertUnwindSafe(|| self.forget(pid))).is_err()
+        {
             self.forget(pid);
         }
     }
