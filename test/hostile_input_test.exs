@@ -576,6 +576,7 @@ defmodule GenRegistry.HostileInputTest do
           native.(:register, [no_table, :id, self(), self()], badarg),
           native.(:retire, [no_table, :resident], badarg),
           native.(:track, [no_table, self(), nil], badarg),
+          native.(:refuse, [no_table, self(), nil], badarg),
           native.(:memory, [no_table], badarg),
           native.(:promise, [no_table, :id, self()], badarg),
           native.(:give_back, [no_table, self()], badarg),
@@ -588,6 +589,7 @@ defmodule GenRegistry.HostileInputTest do
           native.(:forget, [name, no_pid], badarg),
           native.(:register, [table, :id, no_pid, self()], badarg),
           native.(:track, [table, no_pid, nil], badarg),
+          native.(:refuse, [table, no_pid, nil], badarg),
           native.(:promise, [table, :id, no_pid], {:answers, true}),
           native.(:give_back, [table, no_pid], badarg),
           native.(:known, [table, no_pid], badarg)
@@ -599,6 +601,7 @@ defmodule GenRegistry.HostileInputTest do
           native.(:register, [table, :id, pid, self()], {:answers, :dead}),
           native.(:register, [table, :id, pid, :no_parent], {:answers, :dead}),
           native.(:track, [table, pid, Terms.external_pid()], {:answers, false}),
+          native.(:refuse, [table, pid, Terms.external_pid()], {:answers, true}),
           native.(:known, [table, pid], {:answers, false})
         ]
       end,

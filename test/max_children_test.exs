@@ -185,6 +185,30 @@ defmodule GenRegistry.MaxChildrenTest do
     assert GenRegistry.start(registry, 4, [plain()]) == @full
   end
 
+  test "a worker whose id a guest took has its room until it has ended", context do
+    registry = registry(context, max_children: 1)
+    slow = held_at_end(:at_end)
+
+    for n <- 1..20 do
+      init = fn ->
+        {:ok, _} = Agent.start(fn -> nil end, name: {:via, GenRegistry, {registry, n}})
+        slow.()
+      end
+
+      assert {:error, {:already_started, guest}} = GenRegistry.start(registry, n, [init])
+      assert_receive {{:at_end, :shutdown}, ending}
+      assert guest != ending
+      assert GenRegistry.start(registry, :other, [plain()]) == @full
+      assert GenRegistry.lookup_id(registry, ending) == {:error, :not_found}
+      monitor = watch(ending)
+      go(ending)
+      down_of(monitor)
+      start!(registry, :other)
+      assert GenRegistry.start(registry, :one_more, [plain()]) == @full
+      assert GenRegistry.stop(registry, :other) == :ok
+    end
+  end
+
   test "an id whose worker is dead needs no room but that one's, however late the news",
        context do
     registry = registry(context, max_children: 1)

@@ -680,6 +680,23 @@ defmodule GenRegistry.ViaTest do
       assert GenRegistry.stop(registry, :other) == {:error, :not_supervised}
     end
 
+    test "by a start that answers another id's worker, which is left alone", context do
+      %{registry: registry} = context
+
+      {:ok, worker} =
+        GenRegistry.start(registry, :other, [fn -> Agent.start_link(fn -> 1 end) end])
+
+      start = fn ->
+        {:ok, _} = Agent.start(fn -> nil end, name: via(registry, :id))
+        {:ok, worker}
+      end
+
+      assert {:error, {:already_started, guest}} = GenRegistry.start(registry, :id, [start])
+      assert guest != worker
+      assert Agent.get(worker, & &1) == 1
+      assert GenRegistry.lookup(registry, :other) == {:ok, worker}
+    end
+
     test "by what a failed start leaves", %{registry: registry} do
       test = self()
 

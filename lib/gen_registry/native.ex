@@ -86,6 +86,9 @@ defmodule GenRegistry.Native do
   @spec track(registry, pid, parent) :: boolean
   def track(_registry, _pid, _parent), do: not_loaded()
 
+  @spec refuse(registry, pid, parent) :: boolean
+  def refuse(_registry, _pid, _parent), do: not_loaded()
+
   @spec known(registry, pid) :: boolean
   def known(_registry, _pid), do: not_loaded()
 

@@ -216,11 +216,12 @@ defmodule GenRegistry.Starter do
       :pid_taken ->
         {:error, {:already_registered, pid}}
 
-      # The new one has to go: no id has two workers, and none starts while the registry ends.
+      # The new one has to go: no id has two workers. Its end may take a while.
       {:id_taken, other} ->
-        Process.exit(pid, :shutdown)
+        if Table.refuse(table, pid, self()), do: Process.exit(pid, :shutdown)
         {:error, {:already_started, other}}
 
+      # None starts while the registry ends.
       :closed ->
         Process.exit(pid, :shutdown)
         {:error, :shutdown}

@@ -193,6 +193,13 @@ defmodule GenRegistry.Table do
   @spec track(t, pid, parent) :: boolean
   def track(table, pid, parent), do: Native.track(table, pid, parent)
 
+  @doc """
+  The same for a worker that was refused with `{:id_taken, pid}`: until it is dead it has the place
+  that its starter was promised. Answers whether it has to go: not if it has an id, or had one.
+  """
+  @spec refuse(t, pid, starter :: pid) :: boolean
+  def refuse(table, pid, starter), do: Native.refuse(table, pid, starter)
+
   @doc "Whether a process is one of `processes/1`."
   @spec known?(t, pid) :: boolean
   def known?(table, pid), do: Native.known(table, pid)

@@ -342,6 +342,12 @@ fn track<'a>(env: Env<'a>, handle: ResourceArc<Handle>, pid: LocalPid, parent: T
 }
 
 #[rustler::nif]
+fn refuse<'a>(env: Env<'a>, handle: ResourceArc<Handle>, pid: LocalPid, parent: Term<'a>) -> bool {
+    let parent = pid_from_term(parent);
+    pid_from_local(pid).is_some_and(|pid| handle.refuse(env, Worker { pid, parent }))
+}
+
+#[rustler::nif]
 fn known(handle: ResourceArc<Handle>, pid: LocalPid) -> bool {
     pid_from_local(pid).is_some_and(|pid| handle.knows(pid))
 }

@@ -295,6 +295,16 @@ impl Handle {
             && self.registry.watch(env, worker.pid)
     }
 
+    /// Makes a worker known whose id another process has. Answers whether it has to go: not if it
+    /// belongs to the registry already.
+    pub fn refuse(&self, env: Env<'_>, worker: Worker) -> bool {
+        let refused = self.write(|table| table.refuse(worker));
+        if refused == Some(true) {
+            self.registry.watch(env, worker.pid);
+        }
+        refused != Some(false)
+    }
+
     /// Takes an id out of sight, unless it is a guest's.
     pub fn retire(&self, id: &Id<'_, Term<'_>>) -> Option<Worker> {
         self.write(|table| table.retire(id)).flatten()
