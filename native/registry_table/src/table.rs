@@ -372,6 +372,7 @@ impl<O: Opaque> Table<O> {
     pub fn remove(&self, pid: Pid) -> bool {
         self.hide(pid, |_| true, Leaving::Removed).is_ok()
     }
+
     /// Takes the entry of an id out of sight. Its process stays known until it is removed. That of
     /// a guest stays where it is.
     pub fn retire(&self, id: &Id<'_, O::Probe<'_>>) -> Option<Worker> {
