@@ -2,8 +2,8 @@
 # `GenRegistry.Native` with more functions, from the library that $DOORS names. To be run before
 # anything calls the NIF.
 
-# Each point in the code that was passed: name, how often, and the longest stays in nanoseconds of
-# the thread's CPU time, the longest first. Nothing is known, and nothing planted comes, but since
+# Each point in the code that was passed: name, how often, all stays together in nanoseconds of the
+# thread's CPU time, and the longest of them, the longest first. Nothing is known, and nothing planted comes, but since
 # `door_watch(true)`.
 doors = [door_points: 0, door_watch: 1]
 
@@ -11,8 +11,8 @@ doors = [door_points: 0, door_watch: 1]
 doors = doors ++ [door_plant: 1, door_planted: 0]
 
 # Frees what readers may look at no more; how many blocks and bytes the NIF has from the allocator;
-# nanoseconds that the thread has had a processor for.
-doors = doors ++ [door_collect: 0, door_allocated: 0, door_cpu_time: 0]
+# nanoseconds that the thread has had a processor for; some memory taken, written and given back.
+doors = doors ++ [door_collect: 0, door_allocated: 0, door_cpu_time: 0, door_nothing: 0]
 
 # Enters an id for the nth process that is not there; what the VM calls when that is dead.
 doors = doors ++ [door_insert: 3, door_down: 2]
