@@ -9,10 +9,10 @@ use std::alloc::{GlobalAlloc, Layout};
 
 use rustler::EnifAllocator;
 
-/// From this size on. Less is not worth the system call, which takes some microseconds, and of less
-/// there are dozens of blocks to free at once: at a table's end.
+/// From this size on. Less has hardly a page of its own, and there are many to free at once: at a
+/// table's end.
 #[cfg(target_os = "linux")]
-const LARGE: usize = 20 * 1024;
+const LARGE: usize = 8 * 1024;
 
 /// What it holds shows in `:erlang.memory(:system)`.
 pub struct Allocator;
