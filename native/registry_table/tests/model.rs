@@ -43,6 +43,7 @@ fn operations() -> impl Strategy<Value = Operation> {
         8 => ids().prop_map(Operation::Retire),
         8 => ids().prop_map(Operation::Release),
         6 => (pids(), parents()).prop_map(|(pid, parent)| Operation::Track(pid, parent)),
+        4 => (pids(), parents()).prop_map(|(pid, parent)| Operation::Refuse(pid, parent)),
         20 => pids().prop_map(Operation::Remove),
         5 => ids().prop_map(Operation::Get),
         2 => vec(ids(), 0..70).prop_map(Operation::GetMany),

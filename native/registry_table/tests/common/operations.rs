@@ -13,6 +13,7 @@ pub enum Operation {
     Retire(u64),
     Release(u64),
     Track(u64, Parent),
+    Refuse(u64, Parent),
     Remove(u64),
     Get(u64),
     GetMany(Vec<u64>),
@@ -62,7 +63,8 @@ impl Operation {
             99.. => match below(12) {
                 0 => Self::Close,
                 1..6 => Self::Reopen((below(2) == 0).then(|| below(pids) as usize)),
-                6..10 => Self::GiveBack(pid),
+                6..9 => Self::GiveBack(pid),
+                9..11 => Self::Refuse(pid, parent),
                 _ => Self::Collect,
             },
             _ => Self::Remove(pid),
@@ -150,6 +152,10 @@ impl Model {
             Operation::Track(process, parent) => {
                 let worker = worker(*process, parent);
                 assert_eq!(tested.track(worker), self.track(worker));
+            }
+            Operation::Refuse(process, parent) => {
+                let worker = worker(*process, parent);
+                assert_eq!(tested.refuse(worker), self.refuse(worker));
             }
             Operation::Remove(n) => assert_eq!(tested.remove(pid(*n)), self.remove(pid(*n))),
             Operation::Get(n) => assert_eq!(tested.get(&id(*n)), self.get(&id(*n))),
@@ -369,6 +375,17 @@ impl Model {
             self.known.insert(pid, new);
         }
         free || self.adopt(worker)
+    }
+
+    fn refuse(&mut self, worker: Worker) -> bool {
+        let new = self.track(worker);
+        if new {
+            let child = self.is_born(worker);
+            self.known
+                .entry(worker.pid)
+                .and_modify(|known| known.child = child);
+        }
+        new
     }
 }
 
