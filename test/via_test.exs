@@ -697,6 +697,23 @@ defmodule GenRegistry.ViaTest do
       assert GenRegistry.lookup(registry, :other) == {:ok, worker}
     end
 
+    test "by a start that answers a guest of another id, which is left alone", context do
+      %{registry: registry} = context
+      {:ok, other} = Agent.start_link(fn -> 1 end, name: via(registry, :other))
+
+      start = fn ->
+        {:ok, _} = Agent.start(fn -> nil end, name: via(registry, :id))
+        {:ok, other}
+      end
+
+      assert {:error, {:already_started, guest}} = GenRegistry.start(registry, :id, [start])
+      assert guest != other
+      assert Agent.get(other, & &1) == 1
+      assert GenRegistry.lookup(registry, :other) == {:ok, other}
+      # Nobody's worker still.
+      assert GenRegistry.stop(registry, :other) == {:error, :not_supervised}
+    end
+
     test "by what a failed start leaves", %{registry: registry} do
       test = self()
 

@@ -194,8 +194,9 @@ defmodule GenRegistry.Table do
   def track(table, pid, parent), do: Native.track(table, pid, parent)
 
   @doc """
-  The same for a worker that was refused with `{:id_taken, pid}`: until it is dead it has the place
-  that its starter was promised. Answers whether it has to go: not if it has an id, or had one.
+  Makes a worker that was refused with `{:id_taken, pid}` one of `processes/1`. Until it is dead it
+  has the place that its starter was promised. Answers whether it has to go: not if it was one of
+  them already, or a guest.
   """
   @spec refuse(t, pid, starter :: pid) :: boolean
   def refuse(table, pid, starter), do: Native.refuse(table, pid, starter)

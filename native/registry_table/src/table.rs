@@ -403,16 +403,21 @@ impl<O: Opaque> Table<O> {
         self.record(worker, 0, Place::Hidden).is_ok()
     }
 
-    /// As [`Table::track`], of one that was started for an id that another has: it has to go. Until it
-    /// is removed, it has the place that its parent was promised.
+    /// Makes a process known that was started for an id that another has, and has to go. Until it is
+    /// removed, it has the place that its parent was promised. Answers whether nothing was known of
+    /// it: a guest, or who was one, is left alone.
     pub fn refuse(&self, worker: Worker) -> bool {
-        let new = self.track(worker);
-        if new {
-            // It may have been removed meanwhile: then the promise is left.
-            self.pids
-                .change(worker.pid, |record| record.child = self.is_born(worker));
-        }
-        new
+        self.pids.put(worker.pid, |known| {
+            known.is_none().then(|| {
+                self.processes.0.fetch_add(1, Ordering::Relaxed);
+                Record {
+                    parent: worker.parent,
+                    hash: 0,
+                    place: Place::Hidden,
+                    child: self.is_born(worker),
+                }
+            })
+        })
     }
 
     /// What is known of a process that was entered or tracked, and not removed.

@@ -76,6 +76,24 @@ fn who_is_refused_has_the_place_until_its_removal() {
 }
 
 #[test]
+fn a_guest_is_not_refused() {
+    let tested = Tested::bounded(1);
+    let guest = Worker::guest(pid(1));
+    assert_eq!(tested.insert_child(&TestId::nth(1), guest), Ok(()));
+    assert!(tested.promise(pid(100)));
+    // Nor is one that has given its id up.
+    for _ in 0..2 {
+        assert!(!tested.refuse(child(1, 100)));
+        assert_eq!(tested.known(pid(1)), Some(guest));
+        tested.release(&TestId::nth(1));
+    }
+    tested.give_back(pid(100));
+    assert!(tested.has_room() && tested.guests() == 0);
+    assert_eq!(tested.insert_child(&TestId::nth(2), guest), Ok(()));
+    assert!(tested.remove(pid(1)) && tested.is_drained());
+}
+
+#[test]
 fn who_has_no_place_takes_none_and_leaves_none() {
     let tested = Tested::bounded(1);
     assert!(tested.promise(pid(100)));

@@ -378,12 +378,15 @@ impl Model {
     }
 
     fn refuse(&mut self, worker: Worker) -> bool {
-        let new = self.track(worker);
+        let new = !self.known.contains_key(&worker.pid);
         if new {
-            let child = self.is_born(worker);
-            self.known
-                .entry(worker.pid)
-                .and_modify(|known| known.child = child);
+            let refused = Known {
+                parent: worker.parent,
+                id: None,
+                retired: None,
+                child: self.is_born(worker),
+            };
+            self.known.insert(worker.pid, refused);
         }
         new
     }
