@@ -209,6 +209,37 @@ defmodule GenRegistry.MaxChildrenTest do
     end
   end
 
+  test "such a worker that does not end is killed when its time is over", context do
+    for {time, asked?} <- [{100, true}, {:brutal_kill, false}] do
+      options = [max_children: 1, worker_shutdown: time]
+      registry = registry(%{context | test: :"killed after #{time}"}, options)
+      test = self()
+
+      init = fn ->
+        {:ok, _} = Agent.start(fn -> nil end, name: {:via, GenRegistry, {registry, :id}})
+        Process.flag(:trap_exit, true)
+        wait(test, :init)
+
+        {:ok,
+         fn reason ->
+           send(test, {:asked, reason})
+           hang()
+         end}
+      end
+
+      start = ask(:start, registry, :id, [init])
+      worker = reached(:init)
+      monitor = watch(worker)
+      go(worker)
+      assert {:error, {:already_started, guest}} = answer(start)
+      assert guest != worker
+      assert down_of(monitor) == :killed
+      if asked?, do: assert_received({:asked, :shutdown}), else: refute_received({:asked, _})
+      start!(registry, :other)
+      assert GenRegistry.start(registry, :one_more, [plain()]) == @full
+    end
+  end
+
   test "an id whose worker is dead needs no room but that one's, however late the news",
        context do
     registry = registry(context, max_children: 1)

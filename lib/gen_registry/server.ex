@@ -44,6 +44,13 @@ defmodule GenRegistry.Server do
     :ok
   end
 
+  @doc "Has the server end a worker whose id another process took, as those are that are stopped."
+  @spec refused(pid, worker :: pid, starter :: pid) :: :ok
+  def refused(server, worker, starter) do
+    send(server, {:refused, worker, starter})
+    :ok
+  end
+
   @doc "Tells the server that the calling process does not wait for this id any more."
   @spec gave_up(GenRegistry.server(), GenRegistry.Types.id()) :: :ok
   def gave_up(registry, id) do
@@ -155,6 +162,19 @@ defmodule GenRegistry.Server do
 
   def handle_info({:time_is_over, id, monitor}, state) do
     with %{^id => {pid, ^monitor, _}} <- state.ending, do: Process.exit(pid, :kill)
+    {:noreply, state}
+  end
+
+  def handle_info({:refused, worker, starter}, state)
+      when is_pid(worker) and node(worker) == node() do
+    order_to_end(state, worker, starter, &{:refused_too_long, worker, &1})
+    {:noreply, state}
+  end
+
+  # The monitor is there for as long as the worker is.
+  def handle_info({:refused_too_long, worker, monitor}, state)
+      when is_pid(worker) and is_reference(monitor) do
+    if Process.demonitor(monitor, [:info]), do: Process.exit(worker, :kill)
     {:noreply, state}
   end
 
@@ -387,18 +407,7 @@ defmodule GenRegistry.Server do
   end
 
   defp end_worker(state, id, pid, parent) do
-    monitor = Process.monitor(pid)
-
-    cond do
-      state.worker_shutdown == :brutal_kill -> Process.exit(pid, :kill)
-      Schedule.idle?(state.schedule, parent) -> Starter.shut_down(parent, [pid])
-      true -> Shutdown.signal(pid, parent)
-    end
-
-    timer =
-      if is_integer(state.worker_shutdown) do
-        Process.send_after(self(), {:time_is_over, id, monitor}, state.worker_shutdown)
-      end
+    {monitor, timer} = order_to_end(state, pid, parent, &{:time_is_over, id, &1})
 
     # A worker that stops itself must not wait for its own end.
     {{:stopping, callers}, _line} = state.schedule.flights[id]
@@ -409,6 +418,21 @@ defmodule GenRegistry.Server do
       | ending: Map.put(state.ending, id, {pid, monitor, timer}),
         downs: Map.put(state.downs, monitor, id)
     }
+  end
+
+  # Answers the worker's monitor, and the timer of the message that is made of that.
+  defp order_to_end(%{worker_shutdown: time} = state, pid, parent, when_time_is_over) do
+    monitor = Process.monitor(pid)
+
+    cond do
+      time == :brutal_kill -> Process.exit(pid, :kill)
+      Schedule.idle?(state.schedule, parent) -> Starter.shut_down(parent, [pid])
+      true -> Shutdown.signal(pid, parent)
+    end
+
+    timer = if is_integer(time), do: Process.send_after(self(), when_time_is_over.(monitor), time)
+
+    {monitor, timer}
   end
 
   ## Events and reports

@@ -182,7 +182,7 @@ defmodule GenRegistry.Starter do
 
   defp start_worker(state, id, args) do
     with {:ok, pid} <- call_start_link(state.worker_module, args) do
-      register(state.table, id, pid)
+      register(state, id, pid)
     end
   end
 
@@ -202,9 +202,9 @@ defmodule GenRegistry.Starter do
       {:raised, kind, reason, __STACKTRACE__}
   end
 
-  defp register(_table, _id, pid) when node(pid) != node(), do: {:error, {:not_local, pid}}
+  defp register(_state, _id, pid) when node(pid) != node(), do: {:error, {:not_local, pid}}
 
-  defp register(table, id, pid) do
+  defp register(%{server: server, table: table}, id, pid) do
     case Table.register(table, id, pid, self()) do
       :ok ->
         {:ok, pid}
@@ -218,7 +218,7 @@ defmodule GenRegistry.Starter do
 
       # The new one has to go: no id has two workers. Its end may take a while.
       {:id_taken, other} ->
-        if Table.refuse(table, pid, self()), do: Process.exit(pid, :shutdown)
+        if Table.refuse(table, pid, self()), do: Server.refused(server, pid, self())
         {:error, {:already_started, other}}
 
       # None starts while the registry ends.
