@@ -175,7 +175,7 @@ defmodule Leaks do
     end)
 
     left()
-    passes = for {point, passes, _, _} <- Native.door_points(), into: %{}, do: {point, passes}
+    passes = for {point, passes, _, _, _} <- Native.door_points(), into: %{}, do: {point, passes}
     Native.door_watch(false)
     [opened, dropped, kept, freed] = for point <- ~w(open drop keep free), do: passes[point] || 0
     %{made: opened + kept, left: opened - dropped + kept - freed}

@@ -407,6 +407,15 @@ defmodule GenRegistryTest do
       # eight times that away.
       for id <- 1..10, do: assert_in_delta(frequencies[id] || 0, 2_000, 340)
     end
+
+    test "chooses ids of which nobody knows how large they are as often", context do
+      {name, _} = registry(context, worker_module: IdleWorker)
+      for id <- 1..10, do: {:ok, _} = GenRegistry.start(name, id)
+      for id <- 1..10, do: {:ok, _} = GenRegistry.start(name, <<id::17>>)
+      numbers = Enum.count(1..20_000, fn _ -> is_integer(elem(GenRegistry.sample(name), 0)) end)
+      # Eight times the standard deviation, as above.
+      assert_in_delta numbers, 10_000, 570
+    end
   end
 
   describe "reduce/3 and to_list/1" do

@@ -37,7 +37,8 @@ defmodule GenRegistry.Native do
   @spec guests(atom) :: non_neg_integer | :not_running
   def guests(_name), do: not_loaded()
 
-  @spec sample(atom) :: {term, pid} | nil | :not_running
+  # The process alone if its id is too large to be taken at once.
+  @spec sample(atom) :: {term, pid} | pid | nil | :not_running
   def sample(_name), do: not_loaded()
 
   @spec scan(atom, non_neg_integer) ::

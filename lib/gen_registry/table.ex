@@ -73,7 +73,19 @@ defmodule GenRegistry.Table do
   @doc "One entry at random, or `nil`."
   @spec sample(GenRegistry.name()) :: {term, pid} | nil
   def sample(name) do
-    with :not_running <- Native.sample(name), do: not_running(name)
+    case Native.sample(name) do
+      :not_running -> not_running(name)
+      pid when is_pid(pid) -> with_id(name, pid)
+      entry -> entry
+    end
+  end
+
+  defp with_id(name, pid) do
+    case lookup_id(name, pid) do
+      {:ok, id} -> {id, pid}
+      # It has ended since, and is forgotten.
+      {:error, :not_found} -> sample(name)
+    end
   end
 
   @doc "Some hundred entries, and the cursor to go on from. The first is 0."

@@ -9,10 +9,21 @@ use std::alloc::{GlobalAlloc, Layout};
 
 use rustler::EnifAllocator;
 
-/// From this size on. Less has hardly a page of its own, and there are many to free at once: at a
-/// table's end.
 #[cfg(target_os = "linux")]
-const LARGE: usize = 8 * 1024;
+use crate::hot::NORMAL;
+
+/// Whether a block of this layout is worth it: it should have some pages of its own.
+#[cfg(target_os = "linux")]
+fn is_large(layout: Layout) -> bool {
+    // What a table is made of, mostly, is aligned to more than a word. What a call takes for itself is
+    // not: that will be wanted again at once. More than this of it is for dirty schedulers.
+    let least = if layout.align() > align_of::<u64>() {
+        8 * 1024
+    } else {
+        NORMAL * size_of::<u64>() + 1
+    };
+    layout.size() >= least
+}
 
 /// What it holds shows in `:erlang.memory(:system)`.
 pub struct Allocator;
@@ -28,7 +39,7 @@ unsafe impl GlobalAlloc for Allocator {
         // SAFETY: nobody reads the block any more, by the caller's contract, which is the same.
         unsafe {
             #[cfg(target_os = "linux")]
-            if layout.size() >= LARGE {
+            if is_large(layout) {
                 give_up(block, layout.size());
             }
             EnifAllocator.dealloc(block, layout);
@@ -36,12 +47,11 @@ unsafe impl GlobalAlloc for Allocator {
     }
 }
 
-/// Returns the pages that are the block's alone to the system. Whoever has them next finds zeros
-/// there.
+/// Returns the pages that are the block's alone to the system.
 ///
 /// # Safety
 ///
-/// The block is of anonymous memory, and nobody reads it before writing it again.
+/// Nobody reads the block before writing it again.
 #[cfg(target_os = "linux")]
 unsafe fn give_up(block: *mut u8, size: usize) {
     // SAFETY: it asks for a number.
