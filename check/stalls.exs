@@ -2,10 +2,10 @@
 # code that `Native.door_points/0` tells of; and a heartbeat beside it all, on one scheduler.
 #
 # The machine's own doings, of up to some milliseconds each, are in a thread's time. So in between, as
-# long in all, a call is made that only writes some memory: at "nothing". What is long there is the
-# machine's. Elsewhere there may be as many long stays as that leads to expect, and none if there were
-# none there, but in one of two rounds: what is slow by itself is so each time, and a table of that size
-# has a thousand parts that grow and shrink.
+# long in all, a call is made that only has the system map some memory, writes it, and gives it back: at
+# "nothing". What is long there is the machine's. Elsewhere there may be as many long stays as that leads
+# to expect, or one, and more in one of two rounds: what is slow by itself is so each time, and a table of
+# that size has a thousand parts that grow and shrink.
 #
 #   ENTRIES=1000000 check/run stalls +S 1:1
 #
@@ -123,7 +123,7 @@ defmodule Stalls do
       for {point, passes, total, long, longest} <- points do
         # Of chance events, hardly ever more than three deviations beyond what is expected.
         expected = by_chance * total / time
-        most = floor(expected + 3 * :math.sqrt(expected))
+        most = max(1, floor(expected + 3 * :math.sqrt(expected)))
 
         IO.puts(
           "#{shape}: #{point}: #{long} long of #{passes}, at most #{most} by chance; " <>
