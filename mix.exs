@@ -38,6 +38,7 @@ defmodule GenRegistry.MixProject do
         "guides/how_it_works.md",
         "guides/in_production.md",
         "BENCHMARKS.md",
+        "RELIABILITY.md",
         "SECURITY.md",
         "CHANGELOG.md",
         "LICENSE"
