@@ -85,6 +85,9 @@ fn with_table<R>(name: Term<'_>, read: impl FnOnce(&Table<Copied>, &Pinned) -> R
     slot.table.get(&pinned).map(|table| read(table, &pinned))
 }
 
+// Always inlined, as the next one: left to the compiler, its arguments may go by way of memory, for a
+// tenth more of the time.
+#[inline(always)]
 fn lookup<'a>(env: Env<'a>, [name, id]: [Term<'a>; 2], limit: usize) -> Result<Term<'a>, Failed> {
     with_id(id, limit, |id| {
         match with_table(name, |table, pinned| table.get(id, pinned)) {
@@ -96,6 +99,7 @@ fn lookup<'a>(env: Env<'a>, [name, id]: [Term<'a>; 2], limit: usize) -> Result<T
 }
 hot::nif!(c"lookup", 2, lookup);
 
+#[inline(always)]
 fn lookup_alive<'a>(
     env: Env<'a>,
     [name, id]: [Term<'a>; 2],
