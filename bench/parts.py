@@ -54,7 +54,8 @@ PARTS = [
         "Lookups, against an earlier commit",
         ["kind", "entries", "shape"],
         "`lookup` of this commit and of another one, as `script/bench --against` measures them: each "
-        "in a VM of its own, in turn, in several pairs of VMs. The figures are the least of all rounds.",
+        "in a VM of its own, in turn, in several pairs of VMs. The figures are the least of all rounds. What "
+        "memory a VM got makes single cases with more entries vary: the median over all cases counts.",
     ),
     Part(
         "hot_id",
