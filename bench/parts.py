@@ -54,8 +54,8 @@ PARTS = [
         "Lookups, against an earlier commit",
         ["kind", "entries", "shape"],
         "`lookup` of this commit and of another one, as `script/bench --against` measures them: each "
-        "in a VM of its own, in turn, in several pairs of VMs. The figures are the least of all rounds. What "
-        "memory a VM got makes single cases with more entries vary: the median over all cases counts.",
+        "in a VM of its own, in turn, in several pairs of VMs. The figures are the least of all rounds. "
+        "What memory a VM got makes single cases with more entries vary: their median counts.",
     ),
     Part(
         "hot_id",
