@@ -8,7 +8,7 @@
 # there is the machine's. Elsewhere there may be as many long stays as that leads to expect. A part of
 # the table that grows takes half a millisecond, so what slows that down by half makes a long stay of it
 # and none of a "nothing". But what is slow by itself is so each time, in the same place: so the best of
-# some rounds counts, of each point and of each phase. Where all is well there are no more rounds.
+# some rounds counts, of each point and of each phase, until there is one of each without a fault.
 #
 #   ENTRIES=1000000 check/run stalls +S 1:1
 #
@@ -51,10 +51,13 @@ defmodule Stalls do
     best = Map.merge(best, round(shape, id, entries), fn _, one, other -> min(one, other) end)
     rounds = @most_rounds - left + 1
 
-    if left == 1 or Enum.all?(best, &fine?/1),
+    if left == 1 or Enum.all?(best, &faultless?/1),
       do: {rounds, best},
       else: rounds(shape, id, entries, left - 1, best)
   end
+
+  defp faultless?({{:point, _}, {_, long, _}}), do: long == 0
+  defp faultless?(phase), do: fine?(phase)
 
   # What of a point is beyond what is expected by chance, how many stays were long, and the longest.
   defp fine?({{:point, _}, {beyond, _, _}}), do: beyond == 0
