@@ -29,7 +29,7 @@ defmodule Stalls do
 
     best =
       for {shape, id} <- shapes(),
-          {rounds, best} = rounds(shape, id, entries, @most_rounds, %{}),
+          {rounds, best} = rounds(shape, id, entries, 1, %{}),
           measured <- best,
           do: {rounds, shape, measured}
 
@@ -47,13 +47,12 @@ defmodule Stalls do
     )
   end
 
-  defp rounds(shape, id, entries, left, best) do
+  defp rounds(shape, id, entries, count, best) do
     best = Map.merge(best, round(shape, id, entries), fn _, one, other -> min(one, other) end)
-    rounds = @most_rounds - left + 1
 
-    if left == 1 or Enum.all?(best, &faultless?/1),
-      do: {rounds, best},
-      else: rounds(shape, id, entries, left - 1, best)
+    if count == @most_rounds or Enum.all?(best, &faultless?/1),
+      do: {count, best},
+      else: rounds(shape, id, entries, count + 1, best)
   end
 
   defp faultless?({{:point, _}, {_, long, _}}), do: long == 0
@@ -152,7 +151,7 @@ defmodule Stalls do
     each(n - 1, fun)
   end
 
-  # What `fine?/1` has of each point.
+  # What `faultless?/1` and `fine?/1` have of each point.
   defp report(shape) do
     {[{_, _, time, by_chance, longest}], points} =
       Enum.split_with(Native.door_points(), &match?({"nothing", _, _, _, _}, &1))

@@ -18,10 +18,7 @@ defmodule Bench.Part.Against do
     this = to_string(:code.lib_dir(:gen_registry))
     sides = [{GenRegistry, this}, {"the other commit", System.fetch_env!("BENCH_AGAINST")}]
 
-    measured =
-      for vm <- 1..@vms,
-          entries <- @sizes,
-          do: turn(if(rem(vm, 2) == 0, do: sides, else: Enum.reverse(sides)), entries)
+    measured = for vm <- 1..@vms, entries <- @sizes, do: turn(in_turn(sides, vm), entries)
 
     measured
     |> Enum.concat()
@@ -49,7 +46,7 @@ defmodule Bench.Part.Against do
 
     measured =
       for round <- 1..rounds(),
-          {side, vm} <- if(rem(round, 2) == 0, do: vms, else: Enum.reverse(vms)),
+          {side, vm} <- in_turn(vms, round),
           {kind, ns} <- call(vm, :look_up, [shape, entries]),
           do: {side, kind, ns}
 

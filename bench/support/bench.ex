@@ -48,8 +48,8 @@ defmodule Bench do
     :ok
   end
 
-  # No rival is always the one that comes after a certain other.
-  defp in_turn(rivals, round) do
+  @doc "So that no rival is always the one that comes after a certain other."
+  def in_turn(rivals, round) do
     {last, first} = Enum.split(rivals, rem(round - 1, length(rivals)))
     first ++ last
   end
