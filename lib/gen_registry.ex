@@ -102,11 +102,11 @@ defmodule GenRegistry do
 
   import Kernel, except: [send: 2]
 
-  alias GenRegistry.{Server, Table, Types}
+  import GenRegistry.Options, only: [server!: 1, timeout!: 1, validate!: 4]
+
+  alias GenRegistry.{Held, Options, Server, Table, Types}
 
   @gen_module Application.compile_env(:gen_registry, :gen_module, GenServer)
-
-  @own_options [:name, :max_children, :max_starting, :worker_shutdown]
 
   @typedoc "A registry's name: the worker module, or what `:name` says."
   @type name :: atom
@@ -167,7 +167,7 @@ defmodule GenRegistry do
   end
 
   defp pop_worker_module!(opts) do
-    validate_options!(opts)
+    Options.keyword!(opts)
     {Keyword.fetch!(opts, :worker_module), Keyword.delete(opts, :worker_module)}
   end
 
@@ -226,34 +226,7 @@ defmodule GenRegistry do
   """
   @spec start_link(module, options) :: GenServer.on_start()
   def start_link(worker_module, opts \\ []) do
-    validate_options!(opts)
-    {own, gen} = Keyword.split(opts, @own_options)
-
-    own =
-      Keyword.merge(
-        [name: worker_module, max_children: :infinity, max_starting: 64, worker_shutdown: 5_000],
-        own
-      )
-
-    validate!(worker_module, &is_atom/1, "worker module", "a module")
-    validate!(own[:name], &name?/1, "name of a registry", "an atom")
-
-    validate!(
-      own[:max_children],
-      &(&1 == :infinity or (is_integer(&1) and &1 >= 0)),
-      ":max_children",
-      "a number of workers or :infinity"
-    )
-
-    validate!(own[:max_starting], &positive?/1, ":max_starting", "a positive integer")
-
-    validate!(
-      own[:worker_shutdown],
-      &(timeout?(&1) or &1 == :brutal_kill),
-      ":worker_shutdown",
-      "a number of milliseconds, :infinity or :brutal_kill"
-    )
-
+    {own, gen} = Options.split!(worker_module, opts)
     GenServer.start_link(Server, {own[:name], worker_module, own}, [{:name, own[:name]} | gen])
   end
 
@@ -425,8 +398,8 @@ defmodule GenRegistry do
   @impl true
   @spec stop(server, Types.id(), timeout) :: :ok | {:error, :not_found | :not_supervised}
   def stop(registry, id, timeout \\ :infinity) do
-    validate!(registry, &server?/1, "registry", "a name, a pid or {name, node}")
-    validate!(timeout, &timeout?/1, "timeout", "a number of milliseconds or :infinity")
+    server!(registry)
+    timeout!(timeout)
 
     if Table.id?(id),
       do: @gen_module.call(registry, {:stop, id}, timeout),
@@ -668,26 +641,49 @@ defmodule GenRegistry do
   @impl true
   @spec info(server) :: info
   def info(registry) do
-    validate!(registry, &server?/1, "registry", "a name, a pid or {name, node}")
+    server!(registry)
     @gen_module.call(registry, :info, 5_000)
   end
 
   ## Helpers
 
   defp call_start(registry, kind, id, args, timeout) do
-    validate!(registry, &server?/1, "registry", "a name, a pid or {name, node}")
+    server!(registry)
     validate!(args, &proper_list?/1, "args", "a list of arguments for start_link")
-    validate!(timeout, &timeout?/1, "timeout", "a number of milliseconds or :infinity")
+    timeout!(timeout)
     validate_size!(id)
 
     try do
-      @gen_module.call(registry, {kind, id, args}, timeout)
+      @gen_module.call(registry, request(registry, kind, id, args, timeout), timeout)
     catch
-      :exit, {:timeout, _} = reason ->
+      # As if the request had been sent as it is.
+      :exit, {reason, {GenServer, :call, [_, _, _]}} ->
         # So that nothing is started any more for a caller who does not wait.
+        if reason == :timeout, do: Server.gave_up(registry, id)
+        call = {GenServer, :call, [registry, {kind, id, args}, timeout]}
+        :erlang.raise(:exit, {reason, call}, __STACKTRACE__)
+
+      :exit, {:timeout, _} = reason ->
         Server.gave_up(registry, id)
         :erlang.raise(:exit, reason, __STACKTRACE__)
     end
+  end
+
+  # The registry itself is also told until when the caller waits, and the arguments stay out of its
+  # heap. A process that stands in for it, and one that may be of another version, get the request.
+  if @gen_module == GenServer do
+    defp request(registry, kind, id, args, timeout) when is_atom(registry) do
+      if Process.whereis(registry) == Table.owner(registry),
+        do: {kind, id, Held.hold(args), deadline(timeout)},
+        else: {kind, id, args}
+    end
+  end
+
+  defp request(_registry, kind, id, args, _timeout), do: {kind, id, args}
+
+  if @gen_module == GenServer do
+    defp deadline(:infinity), do: :infinity
+    defp deadline(timeout), do: System.monotonic_time(:millisecond) + timeout
   end
 
   # Before it goes into a message: what the term shares, its copy does not.
@@ -702,26 +698,6 @@ defmodule GenRegistry do
           "the name must be {registry, id}, with the name of a registry, got: #{inspect(name)}"
   end
 
-  defp validate_options!(opts),
-    do: validate!(opts, &Keyword.keyword?/1, "options", "a keyword list")
-
-  defp validate!(value, valid?, what, wanted) do
-    unless valid?.(value) do
-      raise ArgumentError, "the #{what} must be #{wanted}, got: #{inspect(value)}"
-    end
-  end
-
-  defp name?(name), do: is_atom(name) and name not in [nil, true, false, :undefined]
-
-  defp server?({name, node}), do: is_atom(name) and is_atom(node)
-  defp server?(server), do: is_atom(server) or is_pid(server)
-
   defp proper_list?(list) when length(list) >= 0, do: true
   defp proper_list?(_), do: false
-
-  defp positive?(number), do: is_integer(number) and number > 0
-
-  defp timeout?(:infinity), do: true
-  # As long as the VM can wait.
-  defp timeout?(timeout), do: is_integer(timeout) and timeout in 0..0xFFFFFFFF
 end

@@ -102,5 +102,23 @@ defmodule GenRegistry.Native do
   @spec memory(registry) :: non_neg_integer
   def memory(_registry), do: not_loaded()
 
+  # Terms that pass through a process without staying in its heap. The large ones are copied on a
+  # dirty scheduler.
+
+  @spec hold(term) :: held :: reference
+  def hold(_term), do: not_loaded()
+
+  @spec hold_large(term) :: held :: reference
+  def hold_large(_term), do: not_loaded()
+
+  @spec take(held :: reference) :: {:ok, term} | :gone
+  def take(_held), do: not_loaded()
+
+  @spec take_large(held :: reference) :: {:ok, term} | :gone
+  def take_large(_held), do: not_loaded()
+
+  @spec let_go(held :: reference) :: :ok
+  def let_go(_held), do: not_loaded()
+
   defp not_loaded, do: :erlang.nif_error(:nif_not_loaded)
 end

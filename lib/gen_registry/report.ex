@@ -14,6 +14,8 @@ defmodule GenRegistry.Report do
   def failed(_name, _module, _id, {:already_started, _pid}), do: :ok
 
   def failed(name, module, id, reason) do
+    reason = without_arguments(reason)
+
     # The keys are those of supervisors' reports. Arguments are left out, as they are there for
     # children that are started on demand: they may be anything.
     #
@@ -39,6 +41,24 @@ defmodule GenRegistry.Report do
       report_cb: &__MODULE__.format/1
     )
   end
+
+  # The first entry of a stack trace may have the arguments of the call in place of their number. The
+  # reason may have the trace anywhere.
+  defp without_arguments({module, function, arguments, location})
+       when is_atom(module) and is_atom(function) and is_list(arguments) and is_list(location) do
+    if List.improper?(arguments),
+      do: {module, function, arguments, location},
+      else: {module, function, length(arguments), location}
+  end
+
+  defp without_arguments(tuple) when is_tuple(tuple) and tuple_size(tuple) <= 4 do
+    tuple |> Tuple.to_list() |> Enum.map(&without_arguments/1) |> List.to_tuple()
+  end
+
+  defp without_arguments([entry | rest]) when is_tuple(entry),
+    do: [without_arguments(entry) | rest]
+
+  defp without_arguments(term), do: term
 
   # An id may be of any size, and a struct may come with code of its own.
   defp inspect_some(id) do

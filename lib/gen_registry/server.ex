@@ -8,11 +8,22 @@ defmodule GenRegistry.Server do
 
   require Logger
 
-  alias GenRegistry.{Report, Schedule, Shutdown, Starter, Sweeper, Table, Telemetry}
+  alias GenRegistry.{
+    Children,
+    Events,
+    Held,
+    Schedule,
+    Shutdown,
+    Starter,
+    Starters,
+    Sweeper,
+    Table
+  }
 
-  # How many milliseconds a caller waits for its turn before it is asked whether it is a worker in
-  # its init, which must not have to.
-  @probe_after 5
+  alias GenRegistry.Telemetry
+
+  # After how many milliseconds it is tried again to start what the VM had no room for.
+  @again 100
 
   defstruct [
     :name,
@@ -22,14 +33,20 @@ defmodule GenRegistry.Server do
     :worker_shutdown,
     :table,
     :schedule,
+    # The two processes beside the starters, and their monitors.
+    :events,
+    :sweeper,
+    monitors: %{},
     # Ids being stopped: `{worker, monitor, timer}`.
     ending: %{},
     # The ids of those monitors.
     downs: %{},
-    # Callers who wait for their turn, as `{id, from}`.
+    # Callers who wait for their turn and may be nested, as `{id, from}`.
     unprobed: [],
-    # Starters to their sweepers, and dead ones to the ids that wait for theirs.
-    sweepers: %{},
+    # Callers on other nodes who wait, by the monitors of them and the other way round.
+    remote: %{},
+    watched: %{},
+    # Dead starters to the ids that wait for what they left.
     clearing: %{},
     # Starts that found no room, but may: it is not known yet what a killed starter left.
     held: [],
@@ -37,10 +54,32 @@ defmodule GenRegistry.Server do
     given: nil
   ]
 
-  @doc "Tells the server how a start ended."
-  @spec started(pid, pid, GenRegistry.Types.id(), Starter.outcome()) :: :ok
-  def started(server, starter, id, outcome) do
-    send(server, {:started, starter, id, outcome})
+  @doc "Tells the server how a start ended, and what the starter does now."
+  @spec started(pid, pid, GenRegistry.Types.id(), {:ok, pid} | {:failed, Held.t(), boolean}, atom) ::
+          :ok
+  def started(server, starter, id, outcome, state) do
+    send(server, {:started, starter, id, outcome, state})
+    :ok
+  end
+
+  @doc "Tells the server that a starter has done what follows a start, and waits."
+  @spec rested(pid, pid, :idle | :parent) :: :ok
+  def rested(server, starter, state) do
+    send(server, {:rested, starter, state})
+    :ok
+  end
+
+  @doc "Tells the server that a starter has waited for a while, without workers."
+  @spec spare(pid, pid) :: :ok
+  def spare(server, starter) do
+    send(server, {:spare, starter})
+    :ok
+  end
+
+  @doc "Has the server tell a starter of the present event process."
+  @spec which_events(pid, pid) :: :ok
+  def which_events(server, starter) do
+    send(server, {:which_events, starter})
     :ok
   end
 
@@ -71,32 +110,41 @@ defmodule GenRegistry.Server do
 
     Shutdown.await_all(name, opts[:worker_shutdown])
 
-    {:ok,
-     %__MODULE__{
-       name: name,
-       worker_module: worker_module,
-       max_children: opts[:max_children],
-       max_starting: opts[:max_starting],
-       worker_shutdown: opts[:worker_shutdown],
-       table: Table.open(name, opts[:max_children]),
-       schedule: Schedule.new(opts[:max_starting], &__MODULE__.waiting?/1),
-       given: if(Telemetry.present?(), do: %{})
-     }}
+    state = %__MODULE__{
+      name: name,
+      worker_module: worker_module,
+      max_children: opts[:max_children],
+      max_starting: opts[:max_starting],
+      worker_shutdown: opts[:worker_shutdown],
+      table: Table.open(name, opts[:max_children]),
+      schedule: Schedule.new(opts[:max_starting], &__MODULE__.waiting?/1),
+      given: if(Telemetry.present?(), do: %{})
+    }
+
+    {:ok, state |> start_events() |> start_sweeper()}
   end
 
   # Public, because a reference to a private function is one to this version of the code: after an
   # upgrade it would be invalid.
   @doc false
   def waiting?({pid, _tag}) when node(pid) == node(), do: Table.alive?(pid)
-  # A caller on another node is taken to wait while that node is there.
-  def waiting?({pid, _tag}), do: node(pid) in Node.list(:connected)
+  # A caller on another node waits until its monitor says otherwise.
+  def waiting?(_from), do: true
 
   @impl true
-  def handle_call({kind, id, args}, from, state) when kind in [:lookup_or_start, :start] do
-    case Table.lookup_alive(state.name, id) do
-      {:ok, pid} when kind == :lookup_or_start -> {:reply, {:ok, pid}, state}
-      {:ok, pid} -> {:reply, {:error, {:already_started, pid}}, state}
-      {:error, :not_found} -> request_start(state, id, {kind, from, {args, received(state)}})
+  def handle_call({kind, id, args}, from, state)
+      when kind in [:lookup_or_start, :start] and is_list(args) do
+    start(state, kind, id, from, {:plain, args})
+  end
+
+  # As `GenRegistry` itself asks: the arguments are held, and the caller waits until the deadline.
+  def handle_call({kind, id, args, deadline}, from, state)
+      when kind in [:lookup_or_start, :start] and is_tuple(args) do
+    if deadline == :infinity or System.monotonic_time(:millisecond) < deadline do
+      start(state, kind, id, from, args)
+    else
+      Held.let_go(args)
+      {:noreply, state}
     end
   end
 
@@ -118,13 +166,20 @@ defmodule GenRegistry.Server do
 
   def handle_call(:info, _from, state), do: {:reply, info(state), state}
 
-  def handle_call(:which_children, from, state) do
-    answer_apart(from, fn -> which_children(state) end)
-    {:noreply, state}
-  end
+  def handle_call(question, from, state) when question in [:which_children, :count_children] do
+    %{name: name, worker_module: module, table: table} = state
 
-  def handle_call(:count_children, from, state) do
-    answer_apart(from, fn -> count_children(state) end)
+    # A list of a million children takes a while to make.
+    Shutdown.apart(fn ->
+      GenServer.reply(
+        from,
+        if(question == :which_children,
+          do: Children.which(name, module, table),
+          else: Children.count(name, module, table)
+        )
+      )
+    end)
+
     {:noreply, state}
   end
 
@@ -140,14 +195,38 @@ defmodule GenRegistry.Server do
   def handle_cast(_message, state), do: {:noreply, state}
 
   @impl true
-  def handle_info({:started, starter, id, outcome}, state) do
-    {outcome, alive?} = now(outcome, id, state)
-    state = carry_out(state, Schedule.started(state.schedule, starter, id, outcome, alive?))
-    # Of a start that failed, the next one for the starter has the place. There may be none.
-    if bounded?(state) and Schedule.idle?(state.schedule, starter) do
-      Table.give_back(state.table, starter)
-    end
+  def handle_info({:started, starter, id, outcome, doing}, state) do
+    case Starters.starting(state.schedule.starters, starter) do
+      {:starting, ^id} ->
+        # Of a start that failed, what it was promised is free. A worker has used it.
+        if bounded?(state), do: Table.give_back(state.table, starter)
+        {outcome, alive?} = now(outcome, id, state)
+        told = Schedule.started(state.schedule, starter, id, outcome, alive?, doing)
+        {:noreply, carry_out(state, told)}
 
+      # A stranger's message that looks like the news of a starter.
+      _ ->
+        {:noreply, state}
+    end
+  end
+
+  def handle_info({:rested, starter, doing}, state) when doing in [:idle, :parent] do
+    {:noreply, %{state | schedule: Schedule.rested(state.schedule, starter, doing)}}
+  end
+
+  def handle_info({:spare, starter}, state) do
+    case Schedule.retire(state.schedule, starter) do
+      nil ->
+        {:noreply, state}
+
+      schedule ->
+        Starter.exit(starter)
+        {:noreply, %{state | schedule: schedule}}
+    end
+  end
+
+  def handle_info({:which_events, starter}, state) when is_pid(starter) do
+    if state.events, do: Starter.events(starter, state.events)
     {:noreply, state}
   end
 
@@ -160,6 +239,26 @@ defmodule GenRegistry.Server do
     {:noreply, carry_out(state, Schedule.stopped(state.schedule, id, :ok))}
   end
 
+  # A caller on another node.
+  def handle_info({:DOWN, monitor, :process, caller, _}, state)
+      when is_map_key(state.remote, monitor) do
+    {{id, from}, remote} = Map.pop!(state.remote, monitor)
+    state = %{state | remote: remote, watched: Map.delete(state.watched, from)}
+    {:noreply, carry_out(state, Schedule.gave_up(state.schedule, id, caller))}
+  end
+
+  # One of the two beside the starters. Starters ask for the next event process themselves.
+  def handle_info({:DOWN, monitor, :process, _, _}, state)
+      when is_map_key(state.monitors, monitor) do
+    {which, monitors} = Map.pop!(state.monitors, monitor)
+    {:noreply, start_again(%{state | monitors: monitors}, which)}
+  end
+
+  def handle_info({:start_again, which}, state) when which in [:events, :sweeper] do
+    {:noreply,
+     if(which in Map.values(state.monitors), do: state, else: start_again(state, which))}
+  end
+
   def handle_info({:time_is_over, id, monitor}, state) do
     with %{^id => {pid, ^monitor, _}} <- state.ending, do: Process.exit(pid, :kill)
     {:noreply, state}
@@ -167,7 +266,7 @@ defmodule GenRegistry.Server do
 
   def handle_info({:refused, worker, starter}, state)
       when is_pid(worker) and node(worker) == node() do
-    order_to_end(state, worker, starter, &{:refused_too_long, worker, &1})
+    request_shutdown(state, worker, starter, &{:refused_too_long, worker, &1})
     {:noreply, state}
   end
 
@@ -178,24 +277,21 @@ defmodule GenRegistry.Server do
     {:noreply, state}
   end
 
-  # In a process of its own: callers may take their time to say what they are.
+  # In a process of its own: callers may take their time to say whose children they are.
   def handle_info(:probe, state) do
     %{table: table, schedule: schedule} = state
     server = self()
 
-    # Most have had their turn meanwhile.
+    # Some have had their turn meanwhile.
     waiting =
       for {id, {caller, _} = from} <- state.unprobed,
           node(caller) == node() and Schedule.in_flight?(schedule, id),
           do: {id, from}
 
     if waiting != [] do
-      {_idle, busy} = Schedule.starters(schedule)
-
       Shutdown.apart(fn ->
-        for {id, {caller, _} = from} <- Enum.reverse(waiting),
-            {:ok, starter} <- [initialising(caller, busy, table)] do
-          send(server, {:nested, id, from, starter})
+        for {id, {caller, _} = from} <- Enum.reverse(waiting) do
+          send(server, {:ancestors, id, from, ancestors(caller, table)})
         end
       end)
     end
@@ -203,8 +299,12 @@ defmodule GenRegistry.Server do
     {:noreply, %{state | unprobed: []}}
   end
 
-  def handle_info({:nested, id, from, starter}, state) do
-    {:noreply, carry_out(state, Schedule.nested(state.schedule, id, from, starter))}
+  # Whether one of them is a starter that is busy.
+  def handle_info({:ancestors, id, from, ancestors}, state) when is_list(ancestors) do
+    case Enum.find(ancestors, &Starters.starting(state.schedule.starters, &1)) do
+      nil -> {:noreply, state}
+      starter -> {:noreply, carry_out(state, Schedule.nested(state.schedule, id, from, starter))}
+    end
   end
 
   def handle_info({:gave_up, id, caller}, state) do
@@ -222,10 +322,8 @@ defmodule GenRegistry.Server do
 
   # A starter, or a stranger: then there is nothing to do.
   def handle_info({:EXIT, pid, reason}, state) do
-    {sweeper, sweepers} = Map.pop(state.sweepers, pid)
-    if sweeper, do: Sweeper.report(sweeper)
     held = Enum.reject(state.held, &match?({:start, ^pid, _, _}, &1))
-    {given, state} = pop_given(%{state | sweepers: sweepers, held: held}, pid)
+    {given, state} = pop_given(%{state | held: held}, pid)
     state = carry_out(state, Schedule.starter_died(state.schedule, pid, reason))
     with %{^pid => id} <- state.clearing, do: tell_of_killed(state, id, reason, given)
     {:noreply, state}
@@ -236,21 +334,19 @@ defmodule GenRegistry.Server do
   @impl true
   def terminate(_reason, state) do
     Table.close(state.table)
-    {idle, busy} = Schedule.starters(state.schedule)
+    starters = state.schedule.starters
     by_parent = Enum.group_by(Shutdown.alive(state.name, self()), &elem(&1, 1), &elem(&1, 0))
 
-    # Those that are idle can end their workers as a parent does. They exit after that, which ends
+    # Those that wait can end their workers as a parent does. They exit after that, which ends
     # what does not trap exits at once.
-    {by_idle, by_others} = Map.split(Map.delete(by_parent, nil), idle)
-    for {starter, workers} <- by_idle, do: Starter.shut_down(starter, workers)
-
-    for {parent, workers} <- by_others, worker <- workers do
-      Shutdown.signal(worker, parent)
+    for {parent, workers} <- by_parent, parent != nil do
+      if Starters.waiting?(starters, parent),
+        do: Starter.shut_down(parent, workers),
+        else: for(worker <- workers, do: Shutdown.signal(worker, parent))
     end
 
-    Enum.each(idle ++ busy, &Starter.exit/1)
-    # They end when their starters have.
-    for {_starter, sweeper} <- state.sweepers, do: Sweeper.report(sweeper)
+    for starter <- Starters.pids(starters), do: Starter.exit(starter)
+    if state.sweeper, do: Sweeper.finish(state.sweeper)
     Shutdown.await_all(state.name, state.worker_shutdown)
   end
 
@@ -262,7 +358,7 @@ defmodule GenRegistry.Server do
 
   # The live process that an id has when its start has ended: a failed one may have left a guest.
   defp now(outcome, id, state) do
-    if match?({:ok, pid} when node(pid) == node(), outcome) and Table.alive?(elem(outcome, 1)) do
+    if match?({:ok, _pid}, outcome) and Table.alive?(elem(outcome, 1)) do
       {outcome, true}
     else
       case Table.lookup_alive(state.name, id) do
@@ -274,12 +370,24 @@ defmodule GenRegistry.Server do
 
   ## What the schedule decided
 
+  defp start(state, kind, id, from, args) do
+    case Table.lookup_alive(state.name, id) do
+      {:ok, pid} ->
+        Held.let_go(args)
+        reply = if kind == :start, do: {:error, {:already_started, pid}}, else: {:ok, pid}
+        {:reply, reply, state}
+
+      {:error, :not_found} ->
+        request_start(state, id, {kind, from, Held.key(args), {args, received(state)}})
+    end
+  end
+
   # Where there is no room, whoever asks is told so at once, rather than when its turn comes. But an
   # id in flight may need none, or its own: as may any, while it is not known what is left of others.
   defp request_start(state, id, request) do
     if bounded?(state) and state.clearing == %{} and
          not Schedule.in_flight?(state.schedule, id) and not Table.room?(state.table, id) do
-      {:reply, {:error, :max_children}, state}
+      {:noreply, act(state, {:reply, request, {:error, :max_children}})}
     else
       request(state, id, request)
     end
@@ -288,22 +396,66 @@ defmodule GenRegistry.Server do
   defp bounded?(state), do: state.max_children != :infinity
 
   defp request(state, id, request) do
+    state = watch_remote(state, id, Schedule.from(request))
     {:noreply, carry_out(state, Schedule.request(state.schedule, id, request))}
   end
+
+  defp watch_remote(state, _id, {caller, _}) when node(caller) == node(), do: state
+
+  defp watch_remote(state, id, {caller, _} = from) do
+    monitor = Process.monitor(caller)
+
+    %{
+      state
+      | remote: Map.put(state.remote, monitor, {id, from}),
+        watched: Map.put(state.watched, from, monitor)
+    }
+  end
+
+  # It has its answer, or its start begins and goes on whatever becomes of the caller.
+  defp unwatch_remote(%{watched: watched} = state, from) when is_map_key(watched, from) do
+    {monitor, watched} = Map.pop!(watched, from)
+    Process.demonitor(monitor, [:flush])
+    %{state | remote: Map.delete(state.remote, monitor), watched: watched}
+  end
+
+  defp unwatch_remote(state, _from), do: state
 
   defp carry_out(state, {schedule, actions}) do
     Enum.reduce(actions, %{state | schedule: schedule}, &act(&2, &1))
   end
 
-  defp act(state, {:reply, from, answer}) do
-    GenServer.reply(from, answer)
+  defp act(state, {:reply, request, reply}) do
+    GenServer.reply(Schedule.from(request), reply)
+    act(state, {:forget, request})
+  end
+
+  # Of those whose failure it is too. It may be large: the server does not take it.
+  defp act(state, {:share, [], reason}) do
+    Held.let_go(reason)
     state
+  end
+
+  defp act(state, {:share, requests, reason}) do
+    state = Enum.reduce(requests, state, &act(&2, {:forget, &1}))
+    froms = Enum.map(requests, &Schedule.from/1)
+
+    Shutdown.apart(fn ->
+      failure = {:error, Held.take(reason)}
+      for from <- froms, do: GenServer.reply(from, failure)
+    end)
+
+    state
+  end
+
+  defp act(state, {:forget, request}) do
+    with {_kind, _from, _key, {args, _received}} <- request, do: Held.let_go(args)
+    unwatch_remote(state, Schedule.from(request))
   end
 
   defp act(state, {:start, :new, id, request}) do
     case start_starter(state) do
-      {:ok, starter, sweeper} ->
-        state = put_in(state.sweepers[starter], sweeper)
+      {:ok, starter} ->
         state = update_in(state.schedule, &Schedule.assigned(&1, id, starter))
         act(state, {:start, starter, id, request})
 
@@ -315,7 +467,7 @@ defmodule GenRegistry.Server do
   defp act(state, {:start, starter, id, request} = start) do
     cond do
       not bounded?(state) or Table.promise(state.table, id, starter) ->
-        give(state, starter, id, request)
+        give(unwatch_remote(state, Schedule.from(request)), starter, id, request)
 
       state.clearing == %{} ->
         carry_out(state, Schedule.refused(state.schedule, id, starter, :max_children))
@@ -346,72 +498,87 @@ defmodule GenRegistry.Server do
     carry_out(state, Schedule.registered(state.schedule, id, request, registered?))
   end
 
-  defp act(state, {:clear, starter, id}) do
+  defp act(state, {:await_sweep, starter, id}) do
     put_in(state.clearing[starter], id)
   end
 
-  # Most who wait have their turn before this is due, and need no probe.
-  defp act(state, {:probe, id, from}) do
-    if state.unprobed == [], do: Process.send_after(self(), :probe, @probe_after)
-    update_in(state.unprobed, &[{id, from} | &1])
+  # With those that are waiting to be handled already.
+  defp act(state, {:probe, id, froms}) do
+    if state.unprobed == [], do: send(self(), :probe)
+    update_in(state.unprobed, &Enum.reduce(froms, &1, fn from, all -> [{id, from} | all] end))
   end
 
-  defp give(%{given: nil} = state, starter, id, {_kind, from, {args, nil}}) do
+  defp give(%{given: nil} = state, starter, id, {_kind, from, _key, {args, nil}}) do
     Starter.run(starter, id, args, from, nil)
     state
   end
 
-  defp give(state, starter, id, {_kind, from, {args, received}}) do
+  defp give(state, starter, id, {_kind, from, _key, {args, received}}) do
     now = System.monotonic_time()
     Starter.run(starter, id, args, from, now - received)
     put_in(state.given[starter], {now - received, now})
   end
 
-  # The busy starter in whose worker's init, or in whose `start_link`, this process runs.
-  defp initialising(pid, busy, table) do
-    cond do
-      pid in busy ->
-        {:ok, pid}
-
-      # A worker is known once its init is over.
-      Table.known?(table, pid) ->
-        :no
-
-      true ->
-        case Process.info(pid, :parent) do
-          {:parent, parent} when is_pid(parent) -> initialising(parent, busy, table)
-          _ -> :no
-        end
+  # The processes that one descends from, itself first, up to one of the registry's: a starter, or a
+  # worker, which is known once its init is over.
+  defp ancestors(pid, table) do
+    with false <- Table.known?(table, pid),
+         {:parent, parent} when is_pid(parent) <- Process.info(pid, :parent) do
+      [pid | ancestors(parent, table)]
+    else
+      _ -> [pid]
     end
   end
 
+  ## The processes beside it
+
   # Where the VM has no room for more processes, that is no reason to end those there are.
-  defp start_starter(%{table: table} = state) do
+  defp start_starter(%{table: table, events: events} = state) do
     telemetry? = state.given != nil
 
-    with {:ok, starter} <- Starter.start(state.name, state.worker_module, table, telemetry?) do
+    with {:ok, starter} <-
+           Starter.start(state.name, state.worker_module, table, events, telemetry?) do
       Table.track(table, starter, nil)
-      {:ok, starter, start_sweeper(starter, state)}
+      if state.sweeper, do: Sweeper.watch(state.sweeper, starter)
+      {:ok, starter}
     end
   rescue
     SystemLimitError -> {:error, :system_limit}
   end
 
-  # A starter without one is of no use, and takes the room.
-  defp start_sweeper(starter, state) do
-    Sweeper.start(starter, state.table, state.worker_shutdown)
-  rescue
-    error in SystemLimitError ->
-      Starter.exit(starter)
-      reraise error, __STACKTRACE__
+  defp start_events(state) do
+    events = Events.start(state.name, state.worker_module)
+    monitor(%{state | events: events}, events, :events)
   end
 
+  # It is to know of all starters that live, and of those that have died and left something.
+  defp start_sweeper(state) do
+    sweeper = Sweeper.start(state.table, state.worker_shutdown)
+    starters = Starters.pids(state.schedule.starters) ++ Map.keys(state.clearing)
+    for starter <- starters, do: Sweeper.watch(sweeper, starter)
+    monitor(%{state | sweeper: sweeper}, sweeper, :sweeper)
+  end
+
+  defp monitor(state, pid, which) do
+    put_in(state.monitors[Process.monitor(pid)], which)
+  end
+
+  defp start_again(state, which) do
+    if which == :events, do: start_events(state), else: start_sweeper(state)
+  rescue
+    SystemLimitError ->
+      Process.send_after(self(), {:start_again, which}, @again)
+      state
+  end
+
+  ## Ends of workers
+
   defp end_worker(state, id, pid, parent) do
-    {monitor, timer} = order_to_end(state, pid, parent, &{:time_is_over, id, &1})
+    {monitor, timer} = request_shutdown(state, pid, parent, &{:time_is_over, id, &1})
 
     # A worker that stops itself must not wait for its own end.
-    {{:stopping, callers}, _line} = state.schedule.flights[id]
-    for {^pid, _} = from <- callers, do: GenServer.reply(from, :ok)
+    {{:stopping, stops}, _line} = state.schedule.flights[id]
+    for {:stop, {^pid, _} = from} <- stops, do: GenServer.reply(from, :ok)
 
     %{
       state
@@ -420,13 +587,13 @@ defmodule GenRegistry.Server do
     }
   end
 
-  # Answers the worker's monitor, and the timer of the message that is made of that.
-  defp order_to_end(%{worker_shutdown: time} = state, pid, parent, when_time_is_over) do
+  # Returns the worker's monitor, and the timer of the message that is made of that.
+  defp request_shutdown(%{worker_shutdown: time} = state, pid, parent, when_time_is_over) do
     monitor = Process.monitor(pid)
 
     cond do
       time == :brutal_kill -> Process.exit(pid, :kill)
-      Schedule.idle?(state.schedule, parent) -> Starter.shut_down(parent, [pid])
+      Starters.waiting?(state.schedule.starters, parent) -> Starter.shut_down(parent, [pid])
       true -> Shutdown.signal(pid, parent)
     end
 
@@ -435,7 +602,7 @@ defmodule GenRegistry.Server do
     {monitor, timer}
   end
 
-  ## Events and reports
+  ## Events
 
   defp received(%{given: nil}), do: nil
   defp received(_state), do: System.monotonic_time()
@@ -443,23 +610,19 @@ defmodule GenRegistry.Server do
   defp pop_given(%{given: nil} = state, _starter), do: {nil, state}
   defp pop_given(state, starter), do: pop_in(state.given[starter])
 
-  # A start whose starter was killed. In a process of its own: handlers may take their time.
-  defp tell_of_killed(%{name: name, worker_module: module}, id, reason, given) do
-    now = System.monotonic_time()
+  # A start whose starter was killed.
+  defp tell_of_killed(state, id, reason, given) do
+    with {queue_time, begun} <- given do
+      now = System.monotonic_time()
+      times = %{duration: now - begun, queue_time: queue_time, monotonic_time: now}
+      how = %{id: id, kind: :exit, reason: reason, stacktrace: []}
+      Events.emit(state.events, [:start, :exception], times, how)
+    end
 
-    Shutdown.apart(fn ->
-      with {queue_time, begun} <- given do
-        times = %{duration: now - begun, queue_time: queue_time, monotonic_time: now}
-        metadata = %{registry: name, worker_module: module, id: id}
-        how = %{kind: :exit, reason: reason, stacktrace: []}
-        Telemetry.execute([:start, :exception], times, Map.merge(metadata, how))
-      end
-
-      Report.failed(name, module, id, {:starter_died, reason})
-    end)
+    Events.failed(state.events, id, {:starter_died, reason})
   end
 
-  ## Questions
+  ## What it is about
 
   # What is counted here is kept as counts: an answer takes the same time whatever is in flight.
   defp info(state) do
@@ -472,7 +635,7 @@ defmodule GenRegistry.Server do
       starting: in_flight - queued - stopping,
       stopping: stopping,
       queued: queued,
-      starters: map_size(state.sweepers),
+      starters: Starters.count(state.schedule.starters),
       memory: Table.memory(state.table),
       options: [
         max_children: state.max_children,
@@ -480,44 +643,5 @@ defmodule GenRegistry.Server do
         worker_shutdown: state.worker_shutdown
       ]
     }
-  end
-
-  # A list of a million children takes a while to make.
-  defp answer_apart(from, fun), do: Shutdown.apart(fn -> GenServer.reply(from, fun.()) end)
-
-  defp which_children(%{name: name, worker_module: module} = state) do
-    type = child_type(state)
-
-    Table.reduce_children(name, [], fn entries, children ->
-      for {id, pid} <- entries, reduce: children do
-        children -> [{id, pid, type, [module]} | children]
-      end
-    end)
-  end
-
-  defp count_children(%{name: name} = state) do
-    count = Table.count_children(name)
-    supervisors = if child_type(state) == :supervisor, do: count, else: 0
-    [specs: count, active: count, supervisors: supervisors, workers: count - supervisors]
-  end
-
-  # A supervisor says so in its initial call. One worker speaks for all: they are started alike.
-  defp child_type(%{name: name, table: table, worker_module: module}) do
-    with {_id, pid} <- Table.sample(name),
-         # A guest says nothing of them.
-         true <- Table.known?(table, pid),
-         {:dictionary, dictionary} <- Process.info(pid, :dictionary),
-         {:supervisor, _, _} <- dictionary[:"$initial_call"] do
-      :supervisor
-    else
-      _ -> if supervisor?(module), do: :supervisor, else: :worker
-    end
-  end
-
-  defp supervisor?(module) do
-    behaviours = for {:behaviour, behaviours} <- module.module_info(:attributes), do: behaviours
-
-    module in [:supervisor, Supervisor, DynamicSupervisor, PartitionSupervisor] or
-      Enum.any?(List.flatten(behaviours), &(&1 in [:supervisor, Supervisor, DynamicSupervisor]))
   end
 end

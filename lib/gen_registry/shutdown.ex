@@ -66,38 +66,27 @@ defmodule GenRegistry.Shutdown do
         :ok
 
       processes ->
-        with_parents = for {pid, parent} when parent != nil <- processes, do: pid
-        Sweeper.leave_to_caller(with_parents)
-        kill(for {pid, nil} <- processes, do: pid)
+        # A sweeper ends when it has ended what killed starters left.
+        {sweepers, starters} = Enum.split_with(without_parent(processes), &Sweeper.sweeper?/1)
+        kill(starters)
 
         # A worker in its init is not registered yet. Its parent is dead before it is looked for, so
         # there will be no more of them.
-        kill(children(for {pid, parent} <- processes, uniq: true, do: parent || pid))
-
-        # Sweepers last: until here, whoever opens the name next waits for them, and they end what
-        # their starters left even if nobody comes this far.
-        kill(with_parents)
+        parents = for {pid, parent} <- processes, uniq: true, do: parent || pid
+        kill(for {pid, _parent} <- children(parents -- sweepers), do: pid)
+        kill(for {pid, parent} <- processes, parent != nil, do: pid)
+        await_down(monitor(sweepers), :infinity)
         kill_all(owner, name, caller)
     end
   end
+
+  defp without_parent(processes), do: for({pid, nil} <- processes, do: pid)
 
   # The name's processes, unless it has been opened again since.
   defp alive_of(owner, name, caller) do
     processes = alive(name, caller)
     # Asked after that: a name never goes back to an earlier owner.
     if Table.owner(name) == owner, do: processes, else: []
-  end
-
-  @doc """
-  Ends what a dead starter had begun to start. Workers that were registered are left alone: they
-  end by their link, and the table knows of them.
-  """
-  @spec clear(Table.t(), starter :: pid, time) :: :ok
-  def clear(table, starter, time) do
-    # From here on, whoever opens the registry's name next knows of them.
-    orphans = for pid <- children([starter]), Table.track(table, pid, starter), do: pid
-    await_until(fn -> for pid <- orphans, Table.alive?(pid), do: {pid, nil} end, deadline(time))
-    kill(orphans)
   end
 
   @doc "The processes of the registry `name` that are alive, but for `except`."
@@ -108,17 +97,17 @@ defmodule GenRegistry.Shutdown do
     end
   end
 
-  # The processes that these ones spawned.
-  defp children([]), do: []
+  @doc "The processes that these ones spawned, with who did. All processes of the VM are looked at."
+  @spec children([pid]) :: [{child :: pid, parent :: pid}]
+  def children([]), do: []
 
-  defp children(parents) do
+  def children(parents) do
     parents = MapSet.new(parents)
 
     for pid <- Process.list(),
         {:parent, parent} <- [Process.info(pid, :parent)],
-        MapSet.member?(parents, parent) do
-      pid
-    end
+        MapSet.member?(parents, parent),
+        do: {pid, parent}
   end
 
   defp deadline(:infinity), do: :infinity

@@ -1,21 +1,52 @@
 defmodule GenRegistry.Starter do
   @moduledoc false
   # Runs workers' `start_link`, and is therefore their parent for as long as they live. Whatever a
-  # worker's start does, it does it to one starter only: blocks it, crashes it, leaves messages.
+  # worker's start does, it does it to one starter only: blocks it, crashes it, changes it.
+  #
+  # It says itself when it may be given the next start: after the handlers of the last one's events,
+  # and once it is as it was before.
 
   use GenServer
 
-  alias GenRegistry.{Report, Server, Table, Telemetry}
+  alias GenRegistry.{CleanRoom, Events, Held, Server, Table, Telemetry}
+
+  # How many workers it parents at the most, and of how many it takes starts again.
+  @most 256
+  @room 192
+
+  # After how many milliseconds of idleness it collects its garbage; and after as many more, it ends
+  # if it is not needed.
+  @idle 1_000
+
+  # How long it waits for what a failed start has left, in milliseconds.
+  @leftovers 100
+
+  defstruct [
+    :server,
+    :name,
+    :worker_module,
+    :table,
+    :events,
+    :room,
+    # With events, the workers that live, as `{id, when it was registered}`, for those of their ends.
+    # Without, `nil`.
+    :workers,
+    # Whether it may start more: or has `:enough` workers, or was left with `:strangers`.
+    takes: :more,
+    # Links that are no workers'.
+    strangers: [],
+    collected?: false
+  ]
 
   @type outcome :: {:ok, pid} | {:error, reason :: term}
 
   @doc "Starts a starter for the calling server. `telemetry?` says whether it is to emit events."
-  @spec start(GenRegistry.name(), module, Table.t(), telemetry? :: boolean) ::
+  @spec start(GenRegistry.name(), module, Table.t(), events :: pid, telemetry? :: boolean) ::
           GenServer.on_start()
-  def start(name, worker_module, table, telemetry?) do
+  def start(name, worker_module, table, events, telemetry?) do
     # Not `start_link`: as the GenServer's parent, the server would take the starter down with the
     # reason of its own death. The link that matters is made in `init/1`.
-    GenServer.start(__MODULE__, {self(), name, worker_module, table, telemetry?},
+    GenServer.start(__MODULE__, {self(), name, worker_module, table, events, telemetry?},
       # In a mass death, one exit message per worker comes. On the heap they would all be copied by
       # every garbage collection.
       spawn_opt: [message_queue_data: :off_heap]
@@ -25,163 +56,169 @@ defmodule GenRegistry.Starter do
   @doc """
   Has an idle starter start a worker for an id.
 
-  The answer goes to the caller at once, and to the server by `GenRegistry.Server.started/4`.
+  It replies to the caller at once, and tells the server by `GenRegistry.Server.started/5`.
   `queue_time` is for the events, and `nil` without them.
   """
-  @spec run(pid, GenRegistry.Types.id(), list, GenServer.from(), integer | nil) :: :ok
+  @spec run(pid, GenRegistry.Types.id(), Held.t(), GenServer.from(), integer | nil) :: :ok
   def run(starter, id, args, from, queue_time) do
-    send(starter, {:run, id, args, from, queue_time})
-    :ok
+    tell(starter, {:run, id, args, from, queue_time})
   end
 
-  @doc "Has a starter, as their parent, send `:shutdown` to these workers when it is idle."
+  @doc "Has a waiting starter, as their parent, send `:shutdown` to these workers."
   @spec shut_down(pid, [pid]) :: :ok
-  def shut_down(starter, workers) do
-    send(starter, {:shut_down, workers})
-    :ok
-  end
+  def shut_down(starter, workers), do: tell(starter, {:shut_down, workers})
 
-  @doc "Has a starter exit when it is idle, and with it the workers that are linked to it."
+  @doc "Has a starter exit when it waits, and with it the workers that are linked to it."
   @spec exit(pid) :: :ok
-  def exit(starter) do
-    send(starter, :exit)
+  def exit(starter), do: tell(starter, :exit)
+
+  @doc "Tells a starter of another event process."
+  @spec events(pid, events :: pid) :: :ok
+  def events(starter, events), do: tell(starter, {:events, events})
+
+  defp tell(starter, what) do
+    send(starter, {__MODULE__, what})
     :ok
   end
 
   @impl true
-  def init({server, name, worker_module, table, telemetry?}) do
+  def init({server, name, worker_module, table, events, telemetry?}) do
     Process.flag(:trap_exit, true)
     Process.link(server)
+    Process.monitor(events)
 
     {:ok,
-     %{
+     %__MODULE__{
        server: server,
        name: name,
        worker_module: worker_module,
        table: table,
-       # With events, the workers that live, as `{id, when it was registered, monitor}`, for those of their
-       # ends. Without, `nil`.
-       workers: if(telemetry?, do: %{})
+       events: events,
+       workers: if(telemetry?, do: %{}),
+       room: CleanRoom.note()
      }}
   end
 
   @impl true
-  def handle_info({:run, id, args, from, queue_time}, state) do
-    begun = begin(state, id)
-    result = start_worker(state, id, args)
-    ended = begun && System.monotonic_time()
-    outcome = outcome(result)
-    # What the worker's start may have done to us.
-    Process.flag(:trap_exit, true)
-    # The server first: whatever the caller does next, the server has heard of this before.
-    Server.started(state.server, self(), id, outcome)
-    GenServer.reply(from, outcome)
-    times = begun && %{duration: ended - begun, queue_time: queue_time, monotonic_time: ended}
-    state = note(state, id, result, times)
-
-    with {:error, reason} <- outcome,
-         do: Report.failed(state.name, state.worker_module, id, reason)
-
-    {:noreply, state}
+  def handle_info({__MODULE__, {:run, id, args, from, queue_time}}, state) do
+    {:noreply, start_and_tell(%{state | collected?: false}, id, args, from, queue_time), @idle}
   end
 
-  def handle_info({:shut_down, workers}, state) do
+  def handle_info({__MODULE__, {:shut_down, workers}}, state) do
     Enum.each(workers, &Process.exit(&1, :shutdown))
-    {:noreply, state}
+    {:noreply, state, @idle}
   end
 
-  def handle_info(:exit, state), do: {:stop, :shutdown, state}
+  def handle_info({__MODULE__, :exit}, state), do: stop(state)
+
+  def handle_info({__MODULE__, {:events, events}}, state) do
+    Process.monitor(events)
+    {:noreply, %{state | events: events, room: CleanRoom.update(state.room)}, @idle}
+  end
 
   # However the server ended, its workers have their time to end well.
-  def handle_info({:EXIT, server, _reason}, %{server: server} = state) do
+  def handle_info({:EXIT, server, _reason}, %{server: server} = state), do: stop(state)
+
+  def handle_info({:EXIT, pid, reason}, state) do
+    {:noreply, state |> note_exit(pid, reason) |> make_room(), @idle}
+  end
+
+  # Another one is there, or will be.
+  def handle_info({:DOWN, _, :process, events, _}, %{events: events} = state) do
+    Server.which_events(state.server, self())
+    {:noreply, state, @idle}
+  end
+
+  # A worker that is not linked.
+  def handle_info({:DOWN, _, :process, pid, reason}, state) do
+    {:noreply, note_exit(state, pid, reason), @idle}
+  end
+
+  def handle_info(:timeout, %{collected?: false} = state) do
+    :erlang.garbage_collect()
+    {:noreply, %{state | collected?: true}, @idle}
+  end
+
+  def handle_info(:timeout, state) do
+    if links() -- [state.server | state.strangers] == [], do: Server.spare(state.server, self())
+    {:noreply, state, :hibernate}
+  end
+
+  # What starts left behind.
+  def handle_info(_message, state), do: {:noreply, state, @idle}
+
+  @impl true
+  def handle_cast(_message, state), do: {:noreply, state, @idle}
+
+  @impl true
+  def handle_call(_message, _from, state), do: {:reply, {:error, :unknown_call}, state, @idle}
+
+  # Others than its workers do not end with it.
+  defp stop(state) do
+    for pid <- state.strangers, is_pid(pid), do: Process.unlink(pid)
     {:stop, :shutdown, state}
   end
 
-  def handle_info({:EXIT, pid, reason}, state) when is_map_key(state.workers, pid) do
-    {:noreply, note_exit(state, pid, reason)}
-  end
+  ## A start
 
-  # It was not linked, or the news of the link comes later.
-  def handle_info({:DOWN, monitor, :process, pid, reason}, state) do
-    case state.workers do
-      %{^pid => {_id, _registered, ^monitor}} ->
-        # A monitor may come too late for the reason, a link does not.
-        reason = if reason == :noproc, do: link_reason(pid, reason), else: reason
-        {:noreply, note_exit(state, pid, reason)}
+  defp start_and_tell(%{workers: nil} = state, id, args, from, _queue_time) do
+    result = start_worker(state, id, args)
+    CleanRoom.restore(state.room)
 
-      _ ->
-        {:noreply, state}
+    case CleanRoom.news(state.room) do
+      {links, false, room} when links == [] or links == [elem(result, 1)] ->
+        state = enough(%{state | room: room})
+        answer(state, id, from, result, state(state))
+        state
+
+      {links, _monitors?, _room} ->
+        end_leftovers(state, result, links)
+        answer(state, id, from, result, :handling)
+        state |> settle(result) |> rest()
     end
   end
 
-  # Ends of workers, which the table has heard of by itself, and what their starts left behind.
-  def handle_info(_message, state), do: {:noreply, state}
-
-  @impl true
-  def handle_cast(_message, state), do: {:noreply, state}
-
-  @impl true
-  def handle_call(_message, _from, state), do: {:reply, {:error, :unknown_call}, state}
-
-  ## Events
-
-  defp begin(%{workers: nil}, _id), do: nil
-
-  defp begin(state, id) do
-    times = %{monotonic_time: System.monotonic_time(), system_time: System.system_time()}
-    emit([:start, :start], times, metadata(state, id))
-    System.monotonic_time()
+  defp start_and_tell(state, id, args, from, queue_time) do
+    begun = begin(state, id)
+    result = start_worker(state, id, args)
+    ended = System.monotonic_time()
+    CleanRoom.reset_flags(state.room)
+    {links, _monitors?, _room} = CleanRoom.news(state.room)
+    end_leftovers(state, result, links)
+    answer(state, id, from, result, :handling)
+    times = %{duration: ended - begun, queue_time: queue_time, monotonic_time: ended}
+    tell_of(state, id, result, times)
+    # With what its handlers did.
+    CleanRoom.restore(state.room)
+    state |> settle(result) |> watch(id, result, ended) |> rest()
   end
 
-  defp note(%{workers: nil} = state, _id, _result, _times), do: state
-
-  defp note(state, id, {:ok, pid}, times) do
-    # For one that is not linked: nobody else would tell of its end.
-    monitor = Process.monitor(pid)
-    emit([:start, :stop], times, Map.merge(metadata(state, id), %{result: :ok, pid: pid}))
-    put_in(state.workers[pid], {id, times.monotonic_time, monitor})
+  # The server first: whatever the caller does next, the server has heard of this before.
+  defp answer(state, id, from, result, starter_state) do
+    outcome = outcome(result)
+    Server.started(state.server, self(), id, for_server(result, outcome), starter_state)
+    GenServer.reply(from, outcome)
+    with {:error, reason} <- outcome, do: Events.failed(state.events, id, reason)
+    :ok
   end
 
-  defp note(state, id, {:error, reason}, times) do
-    result = %{result: {:error, reason}, pid: nil}
-    emit([:start, :stop], times, Map.merge(metadata(state, id), result))
-    state
-  end
+  defp for_server({:ok, pid}, _outcome), do: {:ok, pid}
 
-  defp note(state, id, {:raised, kind, reason, stacktrace}, times) do
-    raised = %{kind: kind, reason: reason, stacktrace: stacktrace}
-    emit([:start, :exception], times, Map.merge(metadata(state, id), raised))
-    state
+  # A failure of `start_link` itself is one for equal arguments too.
+  defp for_server(result, {:error, reason}) do
+    {:failed, Held.hold(reason), elem(result, 0) != :not_registered}
   end
-
-  defp note_exit(state, pid, reason) do
-    {{id, registered, _monitor}, workers} = Map.pop!(state.workers, pid)
-    now = System.monotonic_time()
-    times = %{lifetime: now - registered, monotonic_time: now}
-    emit([:exit], times, Map.merge(metadata(state, id), %{pid: pid, reason: reason}))
-    %{state | workers: workers}
-  end
-
-  defp metadata(state, id) do
-    %{registry: state.name, worker_module: state.worker_module, id: id}
-  end
-
-  defp emit(event, measurements, metadata) do
-    Telemetry.execute(event, measurements, metadata)
-    # What a handler may have done to us.
-    Process.flag(:trap_exit, true)
-  end
-
-  ## Starts
 
   # As the caller is told.
+  defp outcome({:ok, pid}), do: {:ok, pid}
+  defp outcome({:failed, reason}), do: {:error, reason}
+  defp outcome({:not_registered, reason, _pid}), do: {:error, reason}
   defp outcome({:raised, :error, error, stacktrace}), do: {:error, {error, stacktrace}}
   defp outcome({:raised, :throw, value, stack}), do: {:error, {{:nocatch, value}, stack}}
   defp outcome({:raised, :exit, reason, _stacktrace}), do: {:error, reason}
-  defp outcome(outcome), do: outcome
 
   defp start_worker(state, id, args) do
-    with {:ok, pid} <- call_start_link(state.worker_module, args) do
+    with {:ok, pid} <- call_start_link(state.worker_module, Held.take(args)) do
       register(state, id, pid)
     end
   end
@@ -190,9 +227,9 @@ defmodule GenRegistry.Starter do
     case apply(worker_module, :start_link, args) do
       {:ok, pid} when is_pid(pid) -> {:ok, pid}
       {:ok, pid, _info} when is_pid(pid) -> {:ok, pid}
-      :ignore -> {:error, :ignore}
-      {:error, reason} -> {:error, reason}
-      other -> {:error, {:bad_return_value, other}}
+      :ignore -> {:failed, :ignore}
+      {:error, reason} -> {:failed, reason}
+      other -> {:failed, {:bad_return_value, other}}
     end
   catch
     :error, error ->
@@ -202,58 +239,164 @@ defmodule GenRegistry.Starter do
       {:raised, kind, reason, __STACKTRACE__}
   end
 
-  defp register(_state, _id, pid) when node(pid) != node(), do: {:error, {:not_local, pid}}
+  defp register(_state, _id, pid) when node(pid) != node() do
+    {:not_registered, {:not_local, pid}, pid}
+  end
 
   defp register(%{server: server, table: table}, id, pid) do
     case Table.register(table, id, pid, self()) do
       :ok ->
         {:ok, pid}
 
+      # It has ended already. It was started all the same, as `start_link` said.
       :dead ->
-        {:error, exit_reason(pid)}
+        {:ok, pid}
 
       # A process that has an id is left alone: it is somebody's worker.
       :pid_taken ->
-        {:error, {:already_registered, pid}}
+        {:not_registered, {:already_registered, pid}, pid}
 
       # The new one has to go: no id has two workers. Its end may take a while.
       {:id_taken, other} ->
         if Table.refuse(table, pid, self()), do: Server.refused(server, pid, self())
-        {:error, {:already_started, other}}
+        {:not_registered, {:already_started, other}, pid}
 
       # None starts while the registry ends.
       :closed ->
         Process.exit(pid, :shutdown)
-        {:error, :shutdown}
+        {:not_registered, :shutdown, pid}
 
       # Asked for by a bare message: our own functions send none with such an id.
       :id_too_large ->
         Process.exit(pid, :shutdown)
-        {:error, :id_too_large}
+        {:not_registered, :id_too_large, pid}
     end
   end
 
-  # Why a dead process died, if it was linked to us.
-  defp exit_reason(pid) do
-    monitor = Process.monitor(pid)
+  ## What a start leaves
 
-    receive do
-      {:DOWN, ^monitor, _, _, reason} -> link_reason(pid, reason)
+  # A start that failed leaves no process of its own: they end as a worker that is refused.
+  defp end_leftovers(state, result, links) when elem(result, 0) in [:failed, :raised] do
+    ours = for pid <- links, is_pid(pid), parent(pid) == self(), do: {Process.monitor(pid), pid}
+
+    for {_monitor, pid} <- ours do
+      Process.exit(pid, :shutdown)
+      Table.track(state.table, pid, self())
+      Server.refused(state.server, pid, self())
     end
+
+    deadline = now() + @leftovers
+    for {monitor, _pid} <- ours, do: await_down(monitor, deadline)
   end
 
-  # Those that are linked to a dead process are told one after the other: while the link is there,
-  # word of it is on the way.
-  defp link_reason(pid, otherwise) do
-    {:links, links} = Process.info(self(), :links)
-    linked? = pid in links
+  defp end_leftovers(_state, _result, _links), do: :ok
 
+  defp await_down(monitor, deadline) do
     receive do
-      {:EXIT, ^pid, reason} -> reason
+      {:DOWN, ^monitor, _, _, _} -> :ok
     after
-      # But it may be word that it had unlinked itself.
-      if(linked?, do: 10, else: 0) ->
-        if linked?, do: link_reason(pid, otherwise), else: otherwise
+      max(deadline - now(), 0) -> Process.demonitor(monitor, [:flush])
     end
+  end
+
+  defp now, do: System.monotonic_time(:millisecond)
+
+  # Links to others are undone. With processes of its own but the worker, with ports, and with
+  # monitors, whose references are not known, it takes no more starts.
+  defp settle(state, result) do
+    {links, monitors?, _room} = CleanRoom.news(state.room)
+    strangers = for link <- links, not worker?(link, result), not undone?(link), do: link
+    state = %{state | room: CleanRoom.update(state.room), strangers: strangers ++ state.strangers}
+    if strangers != [] or monitors?, do: %{state | takes: :strangers}, else: enough(state)
+  end
+
+  defp worker?(pid, {:ok, pid}), do: true
+  defp worker?(pid, {:not_registered, _reason, pid}), do: parent(pid) == self()
+  defp worker?(_link, _result), do: false
+
+  defp undone?(link), do: is_pid(link) and parent(link) != self() and Process.unlink(link)
+
+  # Who spawned a process, as far as that is known here.
+  defp parent(pid) when node(pid) != node(), do: nil
+
+  defp parent(pid) do
+    with {:parent, parent} <- Process.info(pid, :parent), do: parent
+  end
+
+  defp enough(%{takes: :more, room: room} = state) do
+    if length(room.links) > @most, do: %{state | takes: :enough}, else: state
+  end
+
+  defp enough(state), do: state
+
+  # So many of its workers have ended that it takes starts again.
+  defp make_room(%{takes: :enough} = state) do
+    room = CleanRoom.update(state.room)
+    state = %{state | room: room}
+    if length(room.links) > @room, do: state, else: rest(%{state | takes: :more})
+  end
+
+  defp make_room(state), do: state
+
+  defp rest(state) do
+    Server.rested(state.server, self(), state(state))
+    state
+  end
+
+  defp state(%{takes: :more}), do: :idle
+  defp state(_state), do: :parent
+
+  defp links do
+    {:links, links} = Process.info(self(), :links)
+    links
+  end
+
+  ## Events
+
+  defp begin(state, id) do
+    now = System.monotonic_time()
+    times = %{monotonic_time: now, system_time: System.system_time()}
+    Telemetry.execute([:start, :start], times, metadata(state, id))
+    System.monotonic_time()
+  end
+
+  defp tell_of(state, id, {:ok, pid}, times) do
+    Telemetry.execute([:start, :stop], times, metadata(state, id, %{result: :ok, pid: pid}))
+  end
+
+  defp tell_of(state, id, {:raised, kind, reason, stacktrace}, times) do
+    raised = %{kind: kind, reason: reason, stacktrace: stacktrace}
+    Telemetry.execute([:start, :exception], times, metadata(state, id, raised))
+  end
+
+  defp tell_of(state, id, result, times) do
+    failed = %{result: outcome(result), pid: nil}
+    Telemetry.execute([:start, :stop], times, metadata(state, id, failed))
+  end
+
+  # Also for a worker that is not linked, or ends its link: nobody else would tell of its end.
+  defp watch(state, id, {:ok, pid}, registered) do
+    Process.monitor(pid)
+    workers = Map.put(state.workers, pid, {id, registered})
+    %{state | workers: workers, room: CleanRoom.update(state.room)}
+  end
+
+  defp watch(state, _id, _failed, _registered), do: state
+
+  defp note_exit(state, pid, reason) when is_map_key(state.workers, pid) do
+    {{id, registered}, workers} = Map.pop!(state.workers, pid)
+    now = System.monotonic_time()
+    times = %{lifetime: now - registered, monotonic_time: now}
+    Events.emit(state.events, [:exit], times, %{id: id, pid: pid, reason: reason})
+    %{state | workers: workers}
+  end
+
+  defp note_exit(state, _pid, _reason), do: state
+
+  defp metadata(state, id, more \\ %{}) do
+    state.name
+    |> Telemetry.metadata(state.worker_module)
+    |> Map.put(:id, id)
+    |> Map.merge(more)
   end
 end

@@ -1,80 +1,165 @@
 defmodule GenRegistry.Sweeper do
   @moduledoc false
-  # Stands beside a starter. If that is killed, it ends what the starter had begun to start, of
-  # which nobody else knows. It is a process of the registry itself: should the registry be killed
-  # too, the next one waits for it.
+  # One for each registry: when a starter is killed, it ends what that had begun to start, of which
+  # nobody else knows. It is a process of the registry itself: should the registry be killed too, the
+  # next one waits for it.
+
+  use GenServer
 
   alias GenRegistry.{Shutdown, Table}
 
-  @doc "Starts the sweeper of a starter of the calling server."
-  @spec start(pid, Table.t(), Shutdown.time()) :: pid
-  def start(starter, table, time) do
-    sweeper = spawn(__MODULE__, :run, [self(), starter, table, time])
-    # By its parent, the starter is known even when it is dead.
-    Table.track(table, sweeper, starter)
+  defstruct [
+    :server,
+    # The monitor of the server, until it is down.
+    :monitor,
+    :table,
+    :time,
+    # Monitors of the starters that live, and of the orphans that have to go, to their starters.
+    starters: %{},
+    orphans: %{},
+    # How many orphans each dead starter has left.
+    left: %{}
+  ]
+
+  @doc "Starts the sweeper of the calling server."
+  @spec start(Table.t(), Shutdown.time()) :: pid
+  def start(table, time) do
+    # Not linked: it outlives the server.
+    {:ok, sweeper} = GenServer.start(__MODULE__, {self(), table, time})
+    Table.track(table, sweeper, nil)
     sweeper
   end
 
-  @doc false
-  def run(server, starter, table, time) do
+  @doc """
+  Has it look after a starter. If that dies otherwise than by `:shutdown`, the server is told
+  `{:swept, starter}` when all is gone that it had begun.
+  """
+  @spec watch(pid, starter :: pid) :: :ok
+  def watch(sweeper, starter), do: tell(sweeper, {:watch, starter})
+
+  @doc "Has it end when the starters have."
+  @spec finish(pid) :: :ok
+  def finish(sweeper), do: tell(sweeper, :finish)
+
+  @doc "Whether a process is a sweeper."
+  @spec sweeper?(pid) :: boolean
+  def sweeper?(pid) do
+    with {:dictionary, dictionary} <- Process.info(pid, :dictionary) do
+      dictionary[:"$initial_call"] == {__MODULE__, :init, 1}
+    else
+      nil -> false
+    end
+  end
+
+  defp tell(sweeper, what) do
+    send(sweeper, {__MODULE__, what})
+    :ok
+  end
+
+  @impl true
+  def init({server, table, time}) do
     # A registry that ends sends `:shutdown` to all that have a parent.
     Process.flag(:trap_exit, true)
-    monitors = {Process.monitor(starter), Process.monitor(server)}
-
-    # As long as nothing happens it is in no function: a process that waits in old code would be ended
-    # when this module is upgraded.
-    :erlang.hibernate(__MODULE__, :wake, [monitors, server, starter, table, time])
+    monitor = Process.monitor(server)
+    {:ok, %__MODULE__{server: server, monitor: monitor, table: table, time: time}}
   end
 
-  @doc false
-  def wake({starter_monitor, server_monitor}, server, starter, table, time) do
-    receive do
-      # It ended when it was idle.
-      {:DOWN, ^starter_monitor, _, _, :shutdown} -> :ok
-      {:DOWN, ^starter_monitor, _, _, _} -> clear(table, starter, time)
-    end
-
-    receive do
-      :report -> send(server, {:swept, starter})
-      {:DOWN, ^server_monitor, _, _, _} -> :ok
-    end
+  @impl true
+  def handle_info({__MODULE__, {:watch, starter}}, state) do
+    go_on(put_in(state.starters[Process.monitor(starter)], starter))
   end
 
-  defp clear(table, starter, time) do
-    # Told before the starter was killed.
-    receive do
-      {:leave_to, other} ->
-        monitor = Process.monitor(other)
+  def handle_info({__MODULE__, :finish}, state), do: go_on(%{state | monitor: nil})
 
-        receive do
-          {:DOWN, ^monitor, _, _, _} -> :ok
-        end
+  def handle_info({:DOWN, server, _, _, _}, %{monitor: server} = state) do
+    go_on(%{state | monitor: nil})
+  end
+
+  def handle_info({:DOWN, monitor, _, _, reason}, state)
+      when is_map_key(state.starters, monitor) do
+    {starter, starters} = Map.pop!(state.starters, monitor)
+    state = %{state | starters: starters}
+    # It ended by itself, when it was idle.
+    go_on(if reason == :shutdown, do: state, else: sweep(state, [starter]))
+  end
+
+  def handle_info({:DOWN, monitor, _, _, _}, state) when is_map_key(state.orphans, monitor) do
+    {starter, orphans} = Map.pop!(state.orphans, monitor)
+    go_on(gone(%{state | orphans: orphans}, starter))
+  end
+
+  def handle_info({:time_is_over, pids}, state) do
+    Enum.each(pids, &Process.exit(&1, :kill))
+    go_on(state)
+  end
+
+  def handle_info(_message, state), do: go_on(state)
+
+  @impl true
+  def handle_call(_message, _from, state), do: {:reply, {:error, :unknown_call}, state}
+
+  @impl true
+  def handle_cast(_message, state), do: go_on(state)
+
+  # All processes of the VM have to be looked at: once for all starters that have died by now.
+  defp sweep(state, starters) do
+    {state, more} = dead_starters(state, [])
+    starters = starters ++ more
+    state = Enum.reduce(starters, state, &put_in(&2.left[&1], 0))
+
+    # From here on, whoever opens the registry's name next knows of them. Workers that were registered
+    # are left alone: they end by their link, and the table knows of them.
+    orphans =
+      for {pid, starter} <- Shutdown.children(starters),
+          Table.track(state.table, pid, starter),
+          do: {pid, starter}
+
+    state = Enum.reduce(orphans, state, &await/2)
+    kill_at_the_end(state.time, for({pid, _starter} <- orphans, do: pid))
+    Enum.reduce(starters, state, &report_if_swept/2)
+  end
+
+  defp dead_starters(state, dead) do
+    receive do
+      {:DOWN, monitor, _, _, reason} when is_map_key(state.starters, monitor) ->
+        {starter, starters} = Map.pop!(state.starters, monitor)
+        state = %{state | starters: starters}
+        dead_starters(state, if(reason == :shutdown, do: dead, else: [starter | dead]))
     after
-      0 -> :ok
+      0 -> {state, dead}
     end
-
-    Shutdown.clear(table, starter, time)
   end
 
-  @doc """
-  Has those among these processes that are sweepers leave it to the calling process, for as long as
-  that lives, to end what their starters had begun.
+  defp await({pid, starter}, state) do
+    state = put_in(state.orphans[Process.monitor(pid)], starter)
+    update_in(state.left[starter], &(&1 + 1))
+  end
 
-  All processes of the VM have to be looked at for that: once, and not once for each starter.
-  """
-  @spec leave_to_caller([pid]) :: :ok
-  def leave_to_caller(pids) do
-    for pid <- pids, {:initial_call, {__MODULE__, _, _}} <- [Process.info(pid, :initial_call)] do
-      send(pid, {:leave_to, self()})
+  defp kill_at_the_end(_time, []), do: :ok
+  defp kill_at_the_end(:infinity, _pids), do: :ok
+  defp kill_at_the_end(:brutal_kill, pids), do: Enum.each(pids, &Process.exit(&1, :kill))
+  defp kill_at_the_end(time, pids), do: Process.send_after(self(), {:time_is_over, pids}, time)
+
+  defp gone(state, starter) do
+    report_if_swept(starter, update_in(state.left[starter], &(&1 - 1)))
+  end
+
+  defp report_if_swept(starter, state) do
+    case state.left do
+      %{^starter => 0} ->
+        send(state.server, {:swept, starter})
+        %{state | left: Map.delete(state.left, starter)}
+
+      %{} ->
+        state
     end
-
-    :ok
   end
 
-  @doc "Has it send `{:swept, starter}` to the server when that is done."
-  @spec report(pid) :: :ok
-  def report(sweeper) do
-    send(sweeper, :report)
-    :ok
+  # Its work is over when nobody is left of whom it would have to know.
+  defp go_on(%{monitor: nil, starters: starters, orphans: orphans} = state)
+       when starters == %{} and orphans == %{} do
+    {:stop, :normal, state}
   end
+
+  defp go_on(state), do: {:noreply, state}
 end

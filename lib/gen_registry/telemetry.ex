@@ -103,11 +103,19 @@ defmodule GenRegistry.Telemetry do
 
   @compile {:no_warn_undefined, {:telemetry, :execute, 3}}
 
+  # Looking for a module that is not there takes a millisecond: for one whose application is not
+  # there either, it is not done.
   @doc false
   @spec present? :: boolean
   def present? do
-    Code.ensure_loaded?(:telemetry) and function_exported?(:telemetry, :execute, 3)
+    function_exported?(:telemetry, :execute, 3) or
+      (Application.spec(:telemetry) != nil and Code.ensure_loaded?(:telemetry) and
+         function_exported?(:telemetry, :execute, 3))
   end
+
+  @doc false
+  @spec metadata(GenRegistry.name(), module) :: map
+  def metadata(name, worker_module), do: %{registry: name, worker_module: worker_module}
 
   @doc false
   @spec execute([atom], map, map) :: :ok

@@ -14,6 +14,7 @@ mod copied;
 #[cfg(feature = "doors")]
 mod doors;
 mod flatten;
+mod held;
 mod hot;
 mod many;
 mod memory;
@@ -43,6 +44,7 @@ mod atoms {
         closed,
         dead,
         done,
+        gone,
         guest,
         id_taken,
         id_too_large,

@@ -1,0 +1,94 @@
+defmodule GenRegistry.Held do
+  @moduledoc false
+  # A term that passes through the server: the arguments of a start, the reason of a failure. A small
+  # one goes along as it is. What may be large, or refer to something large, is held by the NIF
+  # instead: garbage in the server's heap would keep it for as long as that heap is not collected.
+
+  alias GenRegistry.Native
+
+  # Up to how many bytes terms are compared.
+  @comparable 1024
+  # From how many bytes on a copy takes long.
+  @large 64 * 1024
+  # How many elements of a list or tuple are looked at.
+  @few 8
+
+  @typedoc "A term on its way."
+  @type t :: {:plain, term} | {:held, reference, bytes :: non_neg_integer, key}
+
+  @typedoc "Equal for terms that are `===`; `nil` for those that are too large to compare."
+  @type key :: term
+
+  @doc "Holds a term."
+  @spec hold(term) :: t
+  def hold(term) do
+    if small?(term), do: {:plain, term}, else: hold_apart(term)
+  end
+
+  defp hold_apart(term) do
+    bytes = :erlang.external_size(term)
+    held = if bytes < @large, do: Native.hold(term), else: Native.hold_large(term)
+    {:held, held, bytes, if(bytes <= @comparable, do: {:md5, md5(term)})}
+  end
+
+  defp md5(term), do: term |> :erlang.term_to_binary() |> :erlang.md5()
+
+  @doc "The term. It can be taken once."
+  @spec take(t) :: term
+  def take({:plain, term}), do: term
+
+  def take({:held, held, bytes, _key}) do
+    {:ok, term} = if bytes < @large, do: Native.take(held), else: Native.take_large(held)
+    term
+  end
+
+  @doc "Gives a term up that nobody takes."
+  @spec let_go(t) :: :ok
+  def let_go({:plain, _term}), do: :ok
+  def let_go({:held, held, _bytes, _key}), do: Native.let_go(held)
+
+  @doc "What tells terms apart that are not `===`."
+  @spec key(t) :: key
+  def key({:plain, term}), do: {:plain, term}
+  def key({:held, _held, _bytes, key}), do: key
+
+  # Whether a term is a few words that refer to nothing else.
+  defp small?(term) when is_list(term), do: small_list?(term, @few)
+
+  defp small?(term) when is_tuple(term) and tuple_size(term) <= @few do
+    term |> Tuple.to_list() |> flat_list?(@few)
+  end
+
+  defp small?(term), do: flat?(term)
+
+  defp small_list?([], _left), do: true
+
+  defp small_list?([first | rest], left) when left > 0 do
+    small_element?(first) and small_list?(rest, left - 1)
+  end
+
+  defp small_list?(_, _left), do: false
+
+  defp small_element?(term) when is_tuple(term) and tuple_size(term) <= @few do
+    term |> Tuple.to_list() |> flat_list?(@few)
+  end
+
+  defp small_element?(term), do: flat?(term)
+
+  defp flat_list?([], _left), do: true
+
+  defp flat_list?([first | rest], left) when left > 0,
+    do: flat?(first) and flat_list?(rest, left - 1)
+
+  defp flat_list?(_, _left), do: false
+
+  defp flat?(term) when is_atom(term) or is_pid(term) or is_float(term) or term == [], do: true
+  defp flat?(term) when is_integer(term), do: term in -0x8000000000000000..0xFFFFFFFFFFFFFFFF
+
+  # A part of a larger binary would keep all of that.
+  defp flat?(term) when is_binary(term) and byte_size(term) <= 64 do
+    :binary.referenced_byte_size(term) <= 64
+  end
+
+  defp flat?(_term), do: false
+end
