@@ -180,12 +180,13 @@ defmodule GenRegistry do
     * `:max_children` - how many workers there may be, `:infinity` by default. Where there is no room
       for one more, a start answers `{:error, :max_children}`. See "A bound" below.
     * `:max_starting` - how many workers may be in their start at once, a positive integer, 64 by
-      default. More of them wait for their turn in the order in which they were asked for; those
-      that another worker asks for while it starts do not wait.
+      default. More of them wait for their turn in the order in which they were asked for, over all
+      ids; those that another worker asks for while it starts do not wait.
     * `:worker_shutdown` - how many milliseconds a worker has to end after it was sent `:shutdown`,
       before it is killed; 5,000 by default. `:infinity` never kills, `:brutal_kill` does not ask.
 
-  All others go to `GenServer.start_link/3`.
+  All others go to `GenServer.start_link/3`. Those that it does not know are ignored, with a warning in
+  the log.
 
   ### A bound
 
@@ -317,7 +318,7 @@ defmodule GenRegistry do
 
   Answers `{:ok, pid}`, or `{:error, reason}` when the process did not start:
 
-    * what `start_link` answered as `{:error, reason}`, or exited with; `:ignore` as
+    * what `start_link` returned as `{:error, reason}`, or exited with; `:ignore` as
       `{:error, :ignore}`
     * `{exception, stacktrace}` or `{{:nocatch, value}, stacktrace}` if it raised or threw
     * `{:bad_return_value, value}` if it answered anything else
@@ -327,10 +328,12 @@ defmodule GenRegistry do
     * `{:starter_died, reason}` if the process that ran it was killed
 
   Each of these but `:ignore`, `:max_children` and `{:already_started, pid}` is also reported to the log, once, at
-  level `:error`, with the registry, the id (cut if it is long) and the reason.
+  level `:error`, with the registry, the id (cut if it is long) and the reason. That happens in a
+  process of its own, after the caller has its reply.
 
-  Of all who ask for an id at once, one starts it, and all get its process; if it fails, the others'
-  own `args` are tried in turn. Raises `ArgumentError` if `args` is no list, `timeout` no timeout, or
+  Of all who ask for an id at once, one starts it, and all get its process. If `start_link` itself
+  fails, those who wait with equal `args` get the same error; the others' own starts are tried in
+  turn. A request that is still unread when its `timeout` is over starts nothing. Raises `ArgumentError` if `args` is no list, `timeout` no timeout, or
   `id` larger than 16 MB.
 
       iex> {:ok, pid} = GenRegistry.lookup_or_start(ExampleWorker, "id", [])

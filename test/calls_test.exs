@@ -213,8 +213,7 @@ defmodule GenRegistry.CallsTest do
             {&GenRegistry.lookup_or_start/4, :lookup_or_start},
             {&GenRegistry.start/4, :start}
           ],
-          server <- [name, registry, {name, node()}],
-          timeout <- [0, 1] do
+          {server, timeout} <- [{name, 100}, {registry, 0}, {registry, 1}, {{name, node()}, 0}] do
         {fun, go_on} = blocking()
         message = {kind, :id, [fun]}
 

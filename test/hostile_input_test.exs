@@ -399,6 +399,7 @@ defmodule GenRegistry.HostileInputTest do
       end,
       # Without `:telemetry`, which is not here.
       {GenRegistry.Telemetry, :present?, [], {:answers, false}},
+      {GenRegistry.Telemetry, :metadata, [R, M], {:answers, %{registry: R, worker_module: M}}},
       {GenRegistry.Telemetry, :execute, [[:exit], %{}, %{}], {:answers, :ok}},
       for id <- [:none, nil, "resident", [:resident], {:resident}, dead, Terms.external_pid()] do
         {GenRegistry, :stop, [name, id, 2 ** 32 - 1], {:answers, {:error, :not_found}}}
@@ -582,6 +583,12 @@ defmodule GenRegistry.HostileInputTest do
           native.(:give_back, [no_table, self()], badarg),
           native.(:known, [no_table, resident], badarg)
         ]
+      end,
+      for no_held <- [table | no_tables], function <- [:take, :take_large, :let_go] do
+        native.(function, [no_held], badarg)
+      end,
+      for term <- [nil, self(), %{a: [1]}, context.dead], function <- [:hold, :hold_large] do
+        native.(function, [term], {:is, &match?({:answer, held} when is_reference(held), &1)})
       end,
       for no_pid <- no_pids do
         [

@@ -1,7 +1,8 @@
 defmodule GenRegistry.Line do
   @moduledoc false
   # The requests that wait for one id, by their tickets: the order in which they came. Whatever is
-  # done to one of them takes a time in the logarithm of their number.
+  # done to one of them takes a time in the logarithm of their number. Many lines have one request
+  # only, and are small.
 
   alias GenRegistry.Schedule
 
@@ -15,16 +16,31 @@ defmodule GenRegistry.Line do
             # Those of whom it has not been asked yet whether they are.
             unprobed: []
 
-  @type t :: %__MODULE__{}
+  @opaque t ::
+            :none | {:one, ticket, Schedule.request(), probed? :: boolean} | %__MODULE__{}
   @type ticket :: non_neg_integer
 
   @doc "Nobody waits."
   @spec new :: t
-  def new, do: %__MODULE__{}
+  def new, do: :none
 
   @doc "Adds a request. `probed?` says whether it is known already whether its caller is nested."
   @spec add(t, ticket, Schedule.request(), probed? :: boolean) :: t
+  def add(:none, ticket, request, probed?), do: {:one, ticket, request, probed?}
+
   def add(line, ticket, request, probed?) do
+    line |> indexed() |> add_indexed(ticket, request, probed?)
+  end
+
+  defp indexed(:none), do: %__MODULE__{}
+
+  defp indexed({:one, ticket, request, probed?}) do
+    add_indexed(%__MODULE__{}, ticket, request, probed?)
+  end
+
+  defp indexed(line), do: line
+
+  defp add_indexed(line, ticket, request, probed?) do
     from = Schedule.from(request)
 
     line = %{
@@ -43,6 +59,9 @@ defmodule GenRegistry.Line do
 
   @doc "The first request, with its ticket."
   @spec first(t) :: {ticket, Schedule.request()} | nil
+  def first(:none), do: nil
+  def first({:one, ticket, request, _probed?}), do: {ticket, request}
+
   def first(line) do
     if :gb_trees.is_empty(line.requests), do: nil, else: :gb_trees.smallest(line.requests)
   end
@@ -74,14 +93,14 @@ defmodule GenRegistry.Line do
   def pop_equal(line, nil), do: {[], line}
 
   def pop_equal(line, key) do
-    case line.arguments do
-      %{^key => tickets} ->
+    case indexed(line) do
+      %{arguments: %{^key => tickets}} = line ->
         tickets
         |> :gb_sets.to_list()
         |> Enum.take_while(&before_barriers?(line, &1))
         |> pop_all(line)
 
-      %{} ->
+      line ->
         {[], line}
     end
   end
@@ -93,14 +112,14 @@ defmodule GenRegistry.Line do
   @doc "Takes a caller's requests, but for stops: those go on without it."
   @spec leave(t, pid) :: {[Schedule.request()], t}
   def leave(line, caller) do
-    case line.callers do
-      %{^caller => tickets} ->
+    case indexed(line) do
+      %{callers: %{^caller => tickets}} = line ->
         tickets
         |> :gb_sets.to_list()
         |> Enum.reject(&match?({:stop, _}, :gb_trees.get(&1, line.requests)))
         |> pop_all(line)
 
-      %{} ->
+      line ->
         {[], line}
     end
   end
@@ -115,6 +134,7 @@ defmodule GenRegistry.Line do
   @doc "Finds a request by whom it is from."
   @spec find(t, GenServer.from()) :: {ticket, Schedule.request()} | nil
   def find(line, {caller, _tag} = from) do
+    line = indexed(line)
     tickets = Map.get(line.callers, caller, :gb_sets.empty())
 
     Enum.find_value(:gb_sets.to_list(tickets), fn ticket ->
@@ -125,6 +145,8 @@ defmodule GenRegistry.Line do
 
   @doc "Takes the request that `find/2` found."
   @spec delete(t, ticket, Schedule.request()) :: t
+  def delete({:one, ticket, _request, _probed?}, ticket, _), do: :none
+
   def delete(line, ticket, request) do
     {caller, _tag} = Schedule.from(request)
 
@@ -144,19 +166,31 @@ defmodule GenRegistry.Line do
 
   @doc "Notes that the caller of the request that `find/2` found is in a worker's init."
   @spec nest(t, ticket) :: t
-  def nest(line, ticket), do: %{line | nested: :gb_sets.add_element(ticket, line.nested)}
+  def nest(line, ticket) do
+    line = indexed(line)
+    %{line | nested: :gb_sets.add_element(ticket, line.nested)}
+  end
 
   @doc "Whether anybody in the line is in a worker's init."
   @spec nested?(t) :: boolean
+  def nested?(:none), do: false
+  def nested?({:one, _, _, _}), do: false
   def nested?(line), do: not :gb_sets.is_empty(line.nested)
 
   @doc "Those of whom it has not been asked yet whether they are nested. Each is named once."
   @spec unprobed(t) :: {[GenServer.from()], t}
+  def unprobed(:none), do: {[], :none}
+  def unprobed({:one, _, _, true} = line), do: {[], line}
+
+  def unprobed({:one, ticket, request, false}) do
+    {[Schedule.from(request)], {:one, ticket, request, true}}
+  end
+
   def unprobed(line), do: {Enum.reverse(line.unprobed), %{line | unprobed: []}}
 
   @doc "All requests, in order."
   @spec to_list(t) :: [Schedule.request()]
-  def to_list(line), do: :gb_trees.values(line.requests)
+  def to_list(line), do: :gb_trees.values(indexed(line).requests)
 
   defp arguments({kind, _from, key, _work}) when kind in [:lookup_or_start, :start], do: key
   defp arguments(_stop_or_registration), do: :barrier

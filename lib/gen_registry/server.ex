@@ -128,8 +128,8 @@ defmodule GenRegistry.Server do
   # upgrade it would be invalid.
   @doc false
   def waiting?({pid, _tag}) when node(pid) == node(), do: Table.alive?(pid)
-  # A caller on another node waits until its monitor says otherwise.
-  def waiting?(_from), do: true
+  # A caller on another node waits while that is there, and until its monitor says otherwise.
+  def waiting?({pid, _tag}), do: node(pid) in Node.list(:connected)
 
   @impl true
   def handle_call({kind, id, args}, from, state)
@@ -290,21 +290,20 @@ defmodule GenRegistry.Server do
 
     if waiting != [] do
       Shutdown.apart(fn ->
-        for {id, {caller, _} = from} <- Enum.reverse(waiting) do
-          send(server, {:ancestors, id, from, ancestors(caller, table)})
-        end
+        for {id, {caller, _} = from} <- Enum.reverse(waiting),
+            ancestor = known_ancestor(caller, table),
+            do: send(server, {:descends, id, from, ancestor})
       end)
     end
 
     {:noreply, %{state | unprobed: []}}
   end
 
-  # Whether one of them is a starter that is busy.
-  def handle_info({:ancestors, id, from, ancestors}, state) when is_list(ancestors) do
-    case Enum.find(ancestors, &Starters.starting(state.schedule.starters, &1)) do
-      nil -> {:noreply, state}
-      starter -> {:noreply, carry_out(state, Schedule.nested(state.schedule, id, from, starter))}
-    end
+  # It may be a starter that is busy, or a worker.
+  def handle_info({:descends, id, from, ancestor}, state) do
+    if Starters.starting(state.schedule.starters, ancestor),
+      do: {:noreply, carry_out(state, Schedule.nested(state.schedule, id, from, ancestor))},
+      else: {:noreply, state}
   end
 
   def handle_info({:gave_up, id, caller}, state) do
@@ -402,14 +401,19 @@ defmodule GenRegistry.Server do
 
   defp watch_remote(state, _id, {caller, _}) when node(caller) == node(), do: state
 
-  defp watch_remote(state, id, {caller, _} = from) do
-    monitor = Process.monitor(caller)
+  defp watch_remote(state, id, from) do
+    # A monitor of another one would connect to its node, and wait for that.
+    if waiting?(from) do
+      monitor = Process.monitor(elem(from, 0))
 
-    %{
+      %{
+        state
+        | remote: Map.put(state.remote, monitor, {id, from}),
+          watched: Map.put(state.watched, from, monitor)
+      }
+    else
       state
-      | remote: Map.put(state.remote, monitor, {id, from}),
-        watched: Map.put(state.watched, from, monitor)
-    }
+    end
   end
 
   # It has its answer, or its start begins and goes on whatever becomes of the caller.
@@ -519,14 +523,16 @@ defmodule GenRegistry.Server do
     put_in(state.given[starter], {now - received, now})
   end
 
-  # The processes that one descends from, itself first, up to one of the registry's: a starter, or a
-  # worker, which is known once its init is over.
-  defp ancestors(pid, table) do
-    with false <- Table.known?(table, pid),
-         {:parent, parent} when is_pid(parent) <- Process.info(pid, :parent) do
-      [pid | ancestors(parent, table)]
+  # The first of the registry's processes among a process and its ancestors: a starter, or a worker,
+  # which is known once its init is over.
+  defp known_ancestor(pid, table) do
+    if Table.known?(table, pid) do
+      pid
     else
-      _ -> [pid]
+      case Process.info(pid, :parent) do
+        {:parent, parent} when is_pid(parent) -> known_ancestor(parent, table)
+        _ -> nil
+      end
     end
   end
 

@@ -28,7 +28,8 @@ defmodule GenRegistry.Starter do
     :table,
     :events,
     :room,
-    # With events, the workers that live, as `{id, when it was registered}`, for those of their ends.
+    # With events, the workers that live, as `{id, when it was registered, monitor}`, for those of their
+    # ends.
     # Without, `nil`.
     :workers,
     # Whether it may start more: or has `:enough` workers, or was left with `:strangers`.
@@ -129,9 +130,17 @@ defmodule GenRegistry.Starter do
     {:noreply, state, @idle}
   end
 
-  # A worker that is not linked.
-  def handle_info({:DOWN, _, :process, pid, reason}, state) do
-    {:noreply, note_exit(state, pid, reason), @idle}
+  # A worker that is not linked, or the news of its link comes later.
+  def handle_info({:DOWN, monitor, :process, pid, reason}, state) do
+    case state.workers do
+      %{^pid => {_id, _registered, ^monitor}} ->
+        # A monitor may come too late for the reason, a link does not.
+        reason = if reason == :noproc, do: link_reason(pid), else: reason
+        {:noreply, note_exit(state, pid, reason), @idle}
+
+      _ ->
+        {:noreply, state, @idle}
+    end
   end
 
   def handle_info(:timeout, %{collected?: false} = state) do
@@ -376,15 +385,14 @@ defmodule GenRegistry.Starter do
 
   # Also for a worker that is not linked, or ends its link: nobody else would tell of its end.
   defp watch(state, id, {:ok, pid}, registered) do
-    Process.monitor(pid)
-    workers = Map.put(state.workers, pid, {id, registered})
+    workers = Map.put(state.workers, pid, {id, registered, Process.monitor(pid)})
     %{state | workers: workers, room: CleanRoom.update(state.room)}
   end
 
   defp watch(state, _id, _failed, _registered), do: state
 
   defp note_exit(state, pid, reason) when is_map_key(state.workers, pid) do
-    {{id, registered}, workers} = Map.pop!(state.workers, pid)
+    {{id, registered, _monitor}, workers} = Map.pop!(state.workers, pid)
     now = System.monotonic_time()
     times = %{lifetime: now - registered, monotonic_time: now}
     Events.emit(state.events, [:exit], times, %{id: id, pid: pid, reason: reason})
@@ -392,6 +400,18 @@ defmodule GenRegistry.Starter do
   end
 
   defp note_exit(state, _pid, _reason), do: state
+
+  # Those that are linked to a dead process are told one after the other: while the link is there,
+  # word of it is on the way. It may be that it had unlinked itself.
+  defp link_reason(pid) do
+    linked? = pid in links()
+
+    receive do
+      {:EXIT, ^pid, reason} -> reason
+    after
+      if(linked?, do: 10, else: 0) -> if linked?, do: link_reason(pid), else: :noproc
+    end
+  end
 
   defp metadata(state, id, more \\ %{}) do
     state.name

@@ -34,7 +34,7 @@ defmodule GenRegistry.Telemetry do
 
   Metadata: also
 
-    * `:result` - `:ok`, or `{:error, reason}` as `GenRegistry.lookup_or_start/4` answers it
+    * `:result` - `:ok`, or `{:error, reason}` as `GenRegistry.lookup_or_start/4` returns it
     * `:pid` - the worker, or `nil` if its start failed
 
   ### `[:gen_registry, :worker, :start, :exception]`
@@ -55,18 +55,24 @@ defmodule GenRegistry.Telemetry do
     * `:lifetime` - from its registration until its starter heard of its end
     * `:monotonic_time`
 
-  Metadata: also `:pid` and `:reason`, its exit reason; `:noproc` if it had unlinked itself from its
-  starter and ended before that could watch it.
+  Metadata: also `:pid` and `:reason`, its exit reason; `:noproc` if it was not linked to its starter
+  and had ended before that could watch it.
 
-  There is none for workers that end with their registry or with their starter.
+  A worker's exit event comes after its `[:gen_registry, :worker, :start, :stop]`. There is none for
+  workers that end with their registry or with their starter.
 
   ## Where handlers run
 
-  In the starter that starts the worker and is its parent. The caller has its answer before a
-  handler of `[..., :start, :stop]` or `[..., :start, :exception]` runs; but it waits for handlers
-  of `[..., :start, :start]`, and while a handler runs, its starter starts nothing else. So handlers
-  should be quick, as for all events: count, or send a message to a process that does the rest. What
-  they raise is caught. When a starter was killed, handlers run in a process of their own.
+  Those of the start's span run in the starter that starts the worker. What a handler of
+  `[..., :start, :start]` puts into the process dictionary, such as the context of a trace, is there
+  in `start_link` and in the handlers of `[..., :start, :stop]` and `[..., :start, :exception]`, and
+  removed afterwards. The caller waits for handlers of `[..., :start, :start]` only. Those of
+  `[..., :exit]`, and of the exception of a starter that was killed, run in the registry's event
+  process.
+
+  Handlers may take their time, and may call the registry: other starts, stops and the shutdown of the
+  registry do not wait for them. (A handler of `[..., :start, :start]` must not ask for the id that is
+  being started.) What handlers raise is caught.
 
   ## An example
 
