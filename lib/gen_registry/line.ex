@@ -59,13 +59,6 @@ defmodule GenRegistry.Line do
     end
   end
 
-  @doc "Takes the first request."
-  @spec pop(t) :: {Schedule.request(), t}
-  def pop(line) do
-    {ticket, request} = first(line)
-    {request, delete(line, ticket, request)}
-  end
-
   @doc """
   Takes the starts with these arguments that stand before the first stop or registration. None has
   the key `nil`.
@@ -153,10 +146,6 @@ defmodule GenRegistry.Line do
   @doc "Those of whom it has not been asked yet whether they are nested. Each is named once."
   @spec unprobed(t) :: {[GenServer.from()], t}
   def unprobed(line), do: {Enum.reverse(line.unprobed), %{line | unprobed: []}}
-
-  @doc "All requests, in order."
-  @spec to_list(t) :: [Schedule.request()]
-  def to_list(line), do: :gb_trees.values(line.requests)
 
   defp arguments({kind, _from, key, _work}) when kind in [:lookup_or_start, :start], do: key
   defp arguments(_stop_or_registration), do: :barrier
