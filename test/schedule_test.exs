@@ -5,37 +5,42 @@ defmodule GenRegistry.ScheduleTest do
 
     1. At most `max_starting` starts run, but for nested ones, and no place is free while one waits.
     2. An id has one start at most, and none while it is stopped or cleared.
-    3. A running start has one starter, which is busy with nothing else. A new starter is made only
-       when none is idle.
+    3. A running start has one starter, which was idle before: not one in handlers, nor a mere
+       parent. It is the one that was used last. A new starter is made only when none is idle.
     4. All who wait for a start that succeeds are answered, each in its own way: `{:ok, pid}`,
        `{:error, {:already_started, pid}}` or `:no`; up to the first stop, and only if the worker is
        alive. So are those behind a guest, who has the id, or is not stopped.
     5. Whoever waits is answered, and nobody twice. (But a worker that stops itself in its init: it
        is answered at once, and again when it is gone.)
-    6. Starts have their turn in order of arrival. A failed start leaves its place to the next one
-       in its line.
-    7. A start that fails fails for its own caller only: the next one's is tried, with its own args.
+    6. Places go by the time of each request, over all ids. Where a start has failed, the next
+       request of its id waits its turn among the others'.
+    7. A failure of `start_link` itself is told to those who wait with equal arguments, up to the
+       first stop or registration. Others have their own try, as has everybody after other failures.
     8. A dead starter's request fails, and what it left is cleared away before its id goes on.
-    9. Who gave up or died before its turn starts nothing. What was begun goes on; so do stops.
-    10. Those who wait in a worker's init do not wait for a place.
+    9. Who gave up or died before its turn starts nothing, and is named once as one to forget. What
+       was begun goes on; so do stops.
+    10. Of each who waits for a place it is found out, once, whether it waits in a worker's init.
+        Such a request takes no place and waits for none, nor do those before it in its line.
     11. Stops are answered `:ok` once the worker is gone, or `{:error, :not_found}`, or
         `{:error, :not_supervised}`. Stops of one id with nothing between them are one stop.
     12. Strangers' messages and late ones change nothing.
     13. Where there is no room for a start, it fails for its own caller, and its starter is idle.
     14. A guest is given an id in its turn, without a place, and only if nothing runs or ends for the
         id and it has no process; but at once what is being started for it.
-    15. When all starts and stops are over, nothing is left.
+    15. A place is free when a start is over, though its starter is still in handlers.
+    16. Starters without workers may end, but for those that have a start, and four that are idle.
+    17. When all starts and stops are over, nothing is left.
   """
 
   use ExUnit.Case, async: true
 
-  alias GenRegistry.Schedule
+  alias GenRegistry.{Schedule, Starters}
 
   # Callers, starters and workers are names here: the schedule only compares them.
   defp new(max_starting), do: Schedule.new(max_starting, &ScheduleWorld.waiting?/1)
   defp from(caller), do: {caller, :tag}
-  defp lookup_or_start(caller), do: {:lookup_or_start, from(caller), [caller]}
-  defp start(caller), do: {:start, from(caller), [caller]}
+  defp lookup_or_start(caller, key \\ nil), do: {:lookup_or_start, from(caller), key, [caller]}
+  defp start(caller, key \\ nil), do: {:start, from(caller), key, [caller]}
   defp stop(caller), do: {:stop, from(caller)}
   defp register(caller, parent \\ nil), do: {:register, from(caller), caller, parent}
 
@@ -51,133 +56,240 @@ defmodule GenRegistry.ScheduleTest do
   defp assign(schedule, actions) do
     for {:start, :new, id, _} <- actions, reduce: schedule do
       schedule ->
-        Schedule.assigned(schedule, id, :"s#{length(elem(Schedule.starters(schedule), 1)) + 1}")
+        Schedule.assigned(schedule, id, :"s#{Starters.count(schedule.starters) + 1}")
+    end
+  end
+
+  defp started(schedule, starter, id, pid, state \\ :idle) do
+    Schedule.started(schedule, starter, id, {:ok, pid}, true, state)
+  end
+
+  defp failed(schedule, starter, id, shared?) do
+    Schedule.started(schedule, starter, id, {:failed, :reason, shared?}, false, :idle)
+  end
+
+  # A schedule with this many idle starters, `:s1` the first of them to become idle.
+  defp idle(count) do
+    schedule = asked(new(count), for(n <- 1..count, do: {n, start(:c)}))
+
+    for n <- 1..count, reduce: schedule do
+      schedule -> schedule |> started(:"s#{n}", n, :w) |> elem(0)
     end
   end
 
   test "places are bounded, and given in order of arrival" do
     schedule = asked(new(1), a: start(:c1), b: start(:c2), c: start(:c3))
-    assert schedule.running == 1 and Schedule.starters(schedule) == {[], [:s1]}
-
-    assert {schedule, [{:start, :s1, :b, _}]} =
-             Schedule.started(schedule, :s1, :a, {:ok, :w1}, true)
-
-    assert {schedule, [{:start, :s1, :c, _}]} =
-             Schedule.started(schedule, :s1, :b, {:ok, :w2}, true)
-
-    assert {schedule, []} = Schedule.started(schedule, :s1, :c, {:ok, :w3}, true)
-    assert {schedule.flights, schedule.running} == {%{}, 0}
-    assert Schedule.starters(schedule) == {[:s1], []}
+    assert Schedule.counts(schedule) == {3, 2}
+    assert {schedule, [{:start, :s1, :b, _}]} = started(schedule, :s1, :a, :w1)
+    assert {schedule, [{:start, :s1, :c, _}]} = started(schedule, :s1, :b, :w2)
+    assert {schedule, []} = started(schedule, :s1, :c, :w3)
+    assert {schedule.flights, schedule.places} == {%{}, 0}
+    assert Starters.next(schedule.starters) == :s1
   end
 
   test "a start answers all who wait for it, each in its own way, up to the first stop" do
     line = [a: start(:c1), a: start(:c2), a: lookup_or_start(:c3), a: stop(:c4), a: start(:c5)]
 
-    assert {schedule, actions} = Schedule.started(asked(new(2), line), :s1, :a, {:ok, :w}, true)
+    assert {schedule, actions} = started(asked(new(2), line), :s1, :a, :w)
 
     assert actions == [
-             {:reply, from(:c2), {:error, {:already_started, :w}}},
-             {:reply, from(:c3), {:ok, :w}},
+             {:reply, start(:c2), {:error, {:already_started, :w}}},
+             {:reply, lookup_or_start(:c3), {:ok, :w}},
              {:stop, :a}
            ]
 
-    assert {_, [{:reply, {:c4, _}, :ok}, {:start, :s1, :a, {:start, {:c5, _}, _}}]} =
+    assert {_, [{:reply, {:stop, {:c4, _}}, :ok}, {:start, :s1, :a, {:start, {:c5, _}, _, _}}]} =
              Schedule.stopped(schedule, :a, :ok)
   end
 
   test "a failed start, or a worker that is dead by now, lets the next one try with its own args" do
-    for {outcome, alive?} <- [{{:error, :failed}, false}, {{:ok, :w}, false}] do
-      schedule = asked(new(1), a: start(:c1), a: start(:c2), b: start(:c3))
-      second = start(:c2)
-
-      assert {schedule, [{:start, :s1, :a, ^second}]} =
-               Schedule.started(schedule, :s1, :a, outcome, alive?)
-
-      assert schedule.running == 1
+    for outcome <- [{:failed, :reason, true}, {:failed, :reason, false}, {:ok, :w}] do
+      schedule = asked(new(1), a: start(:c1, :k1), a: start(:c2, :k2), b: start(:c3))
+      second = start(:c2, :k2)
+      {schedule, actions} = Schedule.started(schedule, :s1, :a, outcome, false, :idle)
+      assert {:start, :s1, :a, second} in actions
+      assert schedule.places == 1
     end
+  end
+
+  test "a failure is shared by those with equal arguments, up to a stop or a registration" do
+    for barrier <- [stop(:c), register(:c)] do
+      line = [
+        start(:c1, :k),
+        lookup_or_start(:c2, :k),
+        start(:c3, :other),
+        start(:c4),
+        start(:c5, :k),
+        barrier,
+        start(:c6, :k)
+      ]
+
+      schedule = asked(new(1), for(request <- line, do: {:a, request}))
+      third = start(:c3, :other)
+
+      assert {schedule, [share, {:start, :s1, :a, ^third}]} = failed(schedule, :s1, :a, true)
+      assert share == {:share, [lookup_or_start(:c2, :k), start(:c5, :k)], :reason}
+      fourth = start(:c4)
+
+      assert {schedule, [{:share, [], :reason}, {:start, :s1, :a, ^fourth}]} =
+               failed(schedule, :s1, :a, true)
+
+      # Arguments that are not compared are equal to none.
+      assert {_, [{:share, [], :reason}, _barrier]} = failed(schedule, :s1, :a, true)
+    end
+  end
+
+  test "a failure that is not start_link's is shared with nobody" do
+    schedule = asked(new(1), a: start(:c1, :k), a: start(:c2, :k))
+    second = start(:c2, :k)
+
+    assert {_, [{:share, [], :reason}, {:start, :s1, :a, ^second}]} =
+             failed(schedule, :s1, :a, false)
+  end
+
+  test "after a failure, an id's next request waits its turn among the others'" do
+    schedule = asked(new(1), a: start(:c1), b: start(:c2), a: start(:c3), c: start(:c4))
+
+    assert {schedule, [_share, {:probe, :a, [from]}, {:start, :s1, :b, _}]} =
+             failed(schedule, :s1, :a, false)
+
+    assert from == from(:c3)
+    # It came before the one for `:c`.
+    assert {schedule, [{:start, :s1, :a, _}]} = started(schedule, :s1, :b, :w)
+    assert {_, [_share, {:start, :s1, :c, _}]} = failed(schedule, :s1, :a, false)
+  end
+
+  test "where the first of a line gives up, the next one's time counts" do
+    schedule = asked(new(1), a: start(:c1), b: start(:c2), c: start(:c3), b: start(:c4))
+    {schedule, [{:forget, _}]} = Schedule.gave_up(schedule, :b, :c2)
+    assert {schedule, [{:start, :s1, :c, _}]} = started(schedule, :s1, :a, :w)
+    assert {_, [{:start, :s1, :b, _}]} = started(schedule, :s1, :c, :w)
   end
 
   test "without a new starter, a start fails for its own caller" do
     {schedule, [{:start, :new, :a, _}]} = Schedule.request(new(1), :a, start(:c1))
     assert {schedule, [reply]} = Schedule.not_assigned(schedule, :a, :no_more)
-    assert reply == {:reply, from(:c1), {:error, :no_more}}
-    assert {schedule.flights, schedule.running} == {%{}, 0}
+    assert reply == {:reply, start(:c1), {:error, :no_more}}
+    assert {schedule.flights, schedule.places} == {%{}, 0}
   end
 
   test "where there is no room, a start fails for its own caller, and its starter is idle" do
-    schedule = asked(new(1), a: start(:c1), a: stop(:c2), b: start(:c3))
-    assert {schedule, actions} = Schedule.refused(schedule, :a, :s1, :full)
+    schedule =
+      asked(new(1), a: start(:c1, :k), a: stop(:c2), b: start(:c3, :k), b: start(:c4, :k))
+
+    assert {schedule, [reply | actions]} = Schedule.refused(schedule, :a, :s1, :full)
+    assert reply == {:reply, start(:c1, :k), {:error, :full}}
 
     # Each who waits has its own try.
-    assert [{:reply, {:c1, _}, {:error, :full}}, {:stop, :a}, {:start, :s1, :b, _}] = actions
+    assert [{:stop, :a}, {:start, :s1, :b, _}] = actions
+
+    assert {schedule, [_reply, {:start, :s1, :b, _}]} = Schedule.refused(schedule, :b, :s1, :full)
     assert {schedule, [reply]} = Schedule.refused(schedule, :b, :s1, :full)
-    assert reply == {:reply, from(:c3), {:error, :full}}
-    assert schedule.running == 0
-    assert Schedule.starters(schedule) == {[:s1], []}
+    assert reply == {:reply, start(:c4, :k), {:error, :full}}
+    assert schedule.places == 0
+    assert Starters.next(schedule.starters) == :s1
   end
 
   test "what a dead starter left is cleared away before its id goes on; others do not wait" do
-    schedule = asked(new(1), a: start(:c1), a: start(:c2), b: start(:c3))
-
-    assert {schedule, actions} = Schedule.starter_died(schedule, :s1, :killed)
-
-    assert [
-             {:reply, {:c1, _}, {:error, {:starter_died, :killed}}},
-             {:clear, :s1, :a},
-             {:start, :new, :b, _}
-           ] = actions
+    schedule = asked(new(1), a: start(:c1, :k), a: start(:c2, :k), b: start(:c3))
+    assert {schedule, [reply | actions]} = Schedule.starter_died(schedule, :s1, :killed)
+    assert reply == {:reply, start(:c1, :k), {:error, {:starter_died, :killed}}}
+    assert [{:await_sweep, :s1, :a}, {:start, :new, :b, _}] = actions
 
     schedule = schedule |> assign(actions) |> asked(c: start(:c4))
-    assert {schedule, [_probe]} = Schedule.stopped(schedule, :a, :ok)
+    assert {schedule, [{:probe, :a, _}]} = Schedule.stopped(schedule, :a, :ok)
 
-    assert {_, [{:start, :s1, :c, _}]} = Schedule.started(schedule, :s1, :b, {:ok, :w}, true)
+    # It came before the one for `:c`.
+    assert {_, [{:start, :s1, :a, _}]} = started(schedule, :s1, :b, :w)
   end
 
-  test "who gave up or died before its turn starts nothing" do
-    schedule = asked(new(1), a: start(:c1), b: start(:gone), b: start(:c2), c: start(:dead))
-    {schedule, []} = Schedule.gave_up(schedule, :b, :gone)
+  test "who gave up or died before its turn starts nothing, and is forgotten" do
+    line = [b: start(:gone), b: start(:c2), c: start(:dead), d: start(:dead)]
+    schedule = asked(new(1), [{:a, start(:c1)} | line])
+    gone = start(:gone)
+    dead = start(:dead)
+    assert {schedule, [{:forget, ^gone}]} = Schedule.gave_up(schedule, :b, :gone)
+    assert {schedule, []} = Schedule.gave_up(schedule, :b, :gone)
     ScheduleWorld.die(:dead)
 
-    assert {schedule, [{:start, :s1, :b, {:start, {:c2, _}, _}}]} =
-             Schedule.started(schedule, :s1, :a, {:ok, :w1}, true)
+    assert {schedule, [{:start, :s1, :b, {:start, {:c2, _}, _, _}}]} =
+             started(schedule, :s1, :a, :w1)
 
-    assert {%{flights: flights}, []} = Schedule.started(schedule, :s1, :b, {:ok, :w2}, true)
-    assert flights == %{}
+    assert {schedule, [{:forget, ^dead}, {:forget, ^dead}]} = started(schedule, :s1, :b, :w2)
+    assert schedule.flights == %{}
+    # Nor does it if there is a place at once.
+    assert Schedule.request(new(1), :a, dead) |> elem(1) == [{:forget, dead}]
   end
 
   test "what was begun goes on without its caller, and so do stops" do
     schedule = asked(new(1), a: start(:c1), a: stop(:c2))
     {schedule, []} = Schedule.gave_up(schedule, :a, :c1)
     {schedule, []} = Schedule.gave_up(schedule, :a, :c2)
-    assert {_, [{:stop, :a}]} = Schedule.started(schedule, :s1, :a, {:ok, :w}, true)
+    assert {_, [{:stop, :a}]} = started(schedule, :s1, :a, :w)
   end
 
   test "those in a worker's init do not wait for a place" do
     schedule = asked(new(1), a: start(:c1), b: start(:c2))
+    init = from(:init)
 
-    assert {schedule, [{:probe, :b, {:init, _}}]} =
+    assert {schedule, [{:probe, :b, [^init]}]} =
              Schedule.request(schedule, :b, lookup_or_start(:init))
 
-    assert {schedule, [{:start, :new, :b, {:start, {:c2, _}, _}}]} =
-             Schedule.nested(schedule, :b, from(:init), :s1)
+    assert {schedule, [{:start, :new, :b, {:start, {:c2, _}, _, _}}]} =
+             Schedule.nested(schedule, :b, init, :s1)
 
-    assert schedule.running == 1
+    assert schedule.places == 1
+    schedule = assign(schedule, [{:start, :new, :b, nil}])
+
+    # Nor do they later, when it is their own turn.
+    assert {schedule, [_share, {:start, :s2, :b, {_, ^init, _, _}}]} =
+             failed(schedule, :s2, :b, false)
+
+    # They have given no place back.
+    assert {schedule, []} = started(schedule, :s2, :b, :w)
+    assert schedule.places == 1
+  end
+
+  test "of each who comes to wait for a place it is found out once whether it is nested" do
+    line = [a: start(:c1), b: start(:c2), a: start(:c3), a: start(:gone), a: start(:c4)]
+    schedule = asked(new(1), line)
+    # A stop that joins a start may be its own.
+    assert {schedule, [{:probe, :a, [stopper]}]} = Schedule.request(schedule, :a, stop(:c5))
+    assert stopper == from(:c5)
+    {schedule, [{:forget, _}]} = Schedule.gave_up(schedule, :a, :gone)
+    froms = [from(:c3), from(:c4)]
+
+    assert {schedule, [_share, {:probe, :a, ^froms}, {:start, :s1, :b, _}]} =
+             failed(schedule, :s1, :a, false)
+
+    froms = [from(:c6)]
+    assert {schedule, [{:probe, :a, ^froms}]} = Schedule.request(schedule, :a, start(:c6))
+    assert {schedule, [{:start, :s1, :a, _}]} = started(schedule, :s1, :b, :w)
+
+    # Where it comes to wait for a place again, only of those who are new.
+    schedule = asked(schedule, a: start(:c7), b: start(:c8))
+    froms = [from(:c7)]
+
+    assert {_, [_share, {:probe, :a, ^froms}, {:start, :s1, :a, _}]} =
+             failed(schedule, :s1, :a, false)
   end
 
   test "who died starts nothing by a nested caller's turn either" do
     schedule = asked(new(1), a: start(:c1), b: start(:dead), b: start(:init))
     ScheduleWorld.die(:dead)
+    dead = start(:dead)
 
-    assert {_, [{:start, :new, :b, {:start, {:init, _}, _}}]} =
+    assert {_, [{:forget, ^dead}, {:start, :new, :b, {:start, {:init, _}, _, _}}]} =
              Schedule.nested(schedule, :b, from(:init), :s1)
   end
 
   test "a worker may stop itself in its init" do
-    {schedule, [{:probe, :a, from}]} =
+    {schedule, [{:probe, :a, [from]}]} =
       Schedule.request(asked(new(1), a: start(:c1)), :a, stop(:init))
 
-    assert {schedule, [{:reply, ^from, :ok}]} = Schedule.nested(schedule, :a, from, :s1)
-    assert {_, [{:stop, :a}]} = Schedule.started(schedule, :s1, :a, {:ok, :w}, true)
+    assert {schedule, [reply]} = Schedule.nested(schedule, :a, from, :s1)
+    assert reply == {:reply, stop(:init), :ok}
+    assert {_, [{:stop, :a}]} = started(schedule, :s1, :a, :w)
   end
 
   test "stops with nothing between them are one stop, with one answer" do
@@ -185,7 +297,7 @@ defmodule GenRegistry.ScheduleTest do
       assert {schedule, [{:stop, :a}]} = Schedule.request(new(1), :a, stop(:c1))
       assert {schedule, []} = Schedule.request(schedule, :a, stop(:c2))
       assert {schedule, replies} = Schedule.stopped(schedule, :a, answer)
-      assert replies == [{:reply, from(:c1), answer}, {:reply, from(:c2), answer}]
+      assert replies == [{:reply, stop(:c1), answer}, {:reply, stop(:c2), answer}]
       assert schedule.flights == %{}
     end
   end
@@ -194,8 +306,7 @@ defmodule GenRegistry.ScheduleTest do
     schedule = asked(new(1), a: start(:c1))
     guest = register(:guest)
     assert {schedule, [{:register, :b, ^guest}]} = Schedule.request(schedule, :b, guest)
-    assert {schedule, [{:reply, from, :yes}]} = Schedule.registered(schedule, :b, guest, true)
-    assert from == from(:guest)
+    assert {schedule, [{:reply, ^guest, :yes}]} = Schedule.registered(schedule, :b, guest, true)
     assert Map.keys(schedule.flights) == [:a]
   end
 
@@ -212,23 +323,21 @@ defmodule GenRegistry.ScheduleTest do
     schedule = asked(new(1), for(request <- line, do: {:a, request}))
     guest = register(:guest)
 
-    assert {schedule, [{:register, :a, ^guest}]} =
-             Schedule.started(schedule, :s1, :a, {:error, :failed}, false)
-
+    assert {schedule, [_share, {:register, :a, ^guest}]} = failed(schedule, :s1, :a, false)
     assert {schedule, actions} = Schedule.registered(schedule, :a, guest, true)
 
     assert actions == [
-             {:reply, from(:guest), :yes},
-             {:reply, from(:c2), {:ok, :guest}},
-             {:reply, from(:c3), :no},
+             {:reply, guest, :yes},
+             {:reply, lookup_or_start(:c2), {:ok, :guest}},
+             {:reply, register(:c3), :no},
              {:stop, :a}
            ]
 
     assert {%{flights: flights}, actions} = Schedule.not_supervised(schedule, :a, :guest)
 
     assert actions == [
-             {:reply, from(:c4), {:error, :not_supervised}},
-             {:reply, from(:c5), {:error, {:already_started, :guest}}}
+             {:reply, stop(:c4), {:error, :not_supervised}},
+             {:reply, start(:c5), {:error, {:already_started, :guest}}}
            ]
 
     assert flights == %{}
@@ -237,63 +346,95 @@ defmodule GenRegistry.ScheduleTest do
   test "a guest that cannot have the id, or waits no more, leaves it to the next one" do
     line = [start(:c1), register(:gone), register(:dead), register(:guest), start(:c2)]
     schedule = asked(new(1), for(request <- line, do: {:a, request}))
-    {schedule, []} = Schedule.gave_up(schedule, :a, :gone)
+    {schedule, [{:forget, _}]} = Schedule.gave_up(schedule, :a, :gone)
     ScheduleWorld.die(:dead)
+    dead = register(:dead)
     guest = register(:guest)
 
-    assert {schedule, [{:register, :a, ^guest}]} =
-             Schedule.started(schedule, :s1, :a, {:error, :failed}, false)
+    assert {schedule, [_share, {:forget, ^dead}, {:register, :a, ^guest}]} =
+             failed(schedule, :s1, :a, false)
 
-    assert {_, [{:reply, from, :no}, {:start, :s1, :a, {:start, {:c2, _}, _}}]} =
+    assert {_, [{:reply, ^guest, :no}, {:start, :s1, :a, {:start, {:c2, _}, _, _}}]} =
              Schedule.registered(schedule, :a, guest, false)
-
-    assert from == from(:guest)
   end
 
   test "where the first in a queued line gives up, a guest behind it needs no place" do
     schedule = asked(new(1), a: start(:c1), b: start(:c2), b: register(:guest), c: start(:c3))
     guest = register(:guest)
-    assert {schedule, [{:register, :b, ^guest}]} = Schedule.gave_up(schedule, :b, :c2)
+
+    assert {schedule, [{:forget, _}, {:register, :b, ^guest}]} =
+             Schedule.gave_up(schedule, :b, :c2)
+
     assert {schedule, [_reply]} = Schedule.registered(schedule, :b, guest, true)
-
-    assert {_, [{:start, :s1, :c, _}]} = Schedule.started(schedule, :s1, :a, {:ok, :w}, true)
-  end
-
-  test "a guest that waits no more does not take the place of the start behind it" do
-    line = [b: start(:c2), b: register(:dead), b: start(:c3), c: start(:c4)]
-    schedule = asked(new(1), [{:a, start(:c1)} | line])
-    ScheduleWorld.die(:dead)
-    assert {schedule, []} = Schedule.gave_up(schedule, :b, :c2)
-
-    assert {_, [{:start, :s1, :b, {:start, {:c3, _}, _}}]} =
-             Schedule.started(schedule, :s1, :a, {:ok, :w}, true)
+    assert {_, [{:start, :s1, :c, _}]} = started(schedule, :s1, :a, :w)
   end
 
   test "what is being started is given its name at once, and the start goes on" do
     schedule = asked(new(1), a: start(:c1), a: lookup_or_start(:c2))
     own = register(:init, :s1)
     assert {schedule, [{:register, :a, ^own}]} = Schedule.request(schedule, :a, own)
-    assert {schedule, [{:reply, from, :yes}]} = Schedule.registered(schedule, :a, own, true)
-    assert from == from(:init)
+    assert {schedule, [{:reply, ^own, :yes}]} = Schedule.registered(schedule, :a, own, true)
 
     # Also if it has to be found out.
     own = register(:init)
-    assert {schedule, [{:probe, :a, from}]} = Schedule.request(schedule, :a, own)
+    assert {schedule, [{:probe, :a, [from]}]} = Schedule.request(schedule, :a, own)
     assert {schedule, [{:register, :a, ^own}]} = Schedule.nested(schedule, :a, from, :s1)
-    assert {schedule, [{:reply, _, :no}]} = Schedule.registered(schedule, :a, own, false)
+    assert {schedule, [{:reply, ^own, :no}]} = Schedule.registered(schedule, :a, own, false)
     assert {schedule, []} = Schedule.nested(schedule, :a, from, :s1)
 
     # Another's start is waited for.
-    assert {schedule, [_probe]} = Schedule.request(schedule, :a, register(:other, :s2))
+    other = register(:other, :s2)
+    assert {schedule, [{:probe, :a, _}]} = Schedule.request(schedule, :a, other)
+    second = lookup_or_start(:c2)
 
-    assert {_, [{:reply, {:c2, _}, {:ok, :init}}, {:reply, {:other, _}, :no}]} =
-             Schedule.started(schedule, :s1, :a, {:ok, :init}, true)
+    assert {_, [{:reply, ^second, {:ok, :init}}, {:reply, ^other, :no}]} =
+             started(schedule, :s1, :a, :init)
+  end
+
+  test "a starter in handlers holds no place, and has no start until it rests" do
+    schedule = asked(new(1), a: start(:c1), b: start(:c2))
+    assert {schedule, [{:start, :new, :b, _}]} = started(schedule, :s1, :a, :w, :handling)
+    schedule = Schedule.assigned(schedule, :b, :s2)
+    assert {schedule, []} = started(schedule, :s2, :b, :w, :parent)
+    assert Starters.next(schedule.starters) == nil
+
+    assert {Schedule.rested(schedule, :s1, :parent).starters |> Starters.next(),
+            Schedule.rested(schedule, :s1, :idle).starters |> Starters.next(),
+            Schedule.rested(schedule, :s2, :idle).starters |> Starters.next()} ==
+             {nil, :s1, :s2}
+
+    # Its end is nobody's failure.
+    assert {_, []} = Schedule.starter_died(schedule, :s1, :killed)
+  end
+
+  test "the starter that was used last is used first" do
+    {schedule, [{:start, :s6, :a, _}]} = Schedule.request(idle(6), :a, start(:c))
+    assert {schedule, [{:start, :s5, :b, _}]} = Schedule.request(schedule, :b, start(:c))
+    {schedule, []} = started(schedule, :s6, :a, :w)
+    assert {_, [{:start, :s6, :a, _}]} = Schedule.request(schedule, :a, start(:c))
+  end
+
+  test "starters may end that are mere parents, or idle beyond four" do
+    schedule = Schedule.retire(idle(6), :s1)
+    assert Schedule.retire(schedule, :s1) == nil
+    schedule = Schedule.retire(schedule, :s6)
+    assert Schedule.retire(schedule, :s2) == nil
+    assert Enum.sort(Starters.pids(schedule.starters)) == [:s2, :s3, :s4, :s5]
+    assert {schedule, [{:start, :s5, :a, _}]} = Schedule.request(schedule, :a, start(:c))
+    assert Schedule.retire(schedule, :s5) == nil
+    {schedule, []} = started(schedule, :s5, :a, :w, :handling)
+    assert Schedule.retire(schedule, :s5) == nil
+    schedule = schedule |> Schedule.rested(:s5, :parent) |> Schedule.retire(:s5)
+    assert Starters.count(schedule.starters) == 3
   end
 
   test "strangers change nothing" do
     schedule = asked(new(1), a: start(:c1), b: start(:c2))
-    assert Schedule.started(schedule, :stranger, :a, {:ok, :w}, true) == {schedule, []}
-    assert Schedule.started(schedule, :s1, :b, {:ok, :w}, true) == {schedule, []}
+    assert started(schedule, :stranger, :a, :w) == {schedule, []}
+    assert started(schedule, :s1, :b, :w) == {schedule, []}
+    assert Schedule.rested(schedule, :stranger, :idle) == schedule
+    assert Schedule.rested(schedule, :s1, :idle) == schedule
+    assert Schedule.retire(schedule, :stranger) == nil
     assert Schedule.starter_died(schedule, :stranger, :killed) == {schedule, []}
     assert Schedule.stopped(schedule, :a, :ok) == {schedule, []}
     assert Schedule.stopped(schedule, :c, :ok) == {schedule, []}
@@ -316,7 +457,7 @@ defmodule GenRegistry.ScheduleTest do
       end
 
     # Or else the test would mean little.
-    for event <- ScheduleWorld.events(),
+    for event <- ScheduleWorld.Events.all(),
         do: assert(event in seen, "#{inspect(event)} never happened")
   end
 
@@ -328,7 +469,7 @@ defmodule GenRegistry.ScheduleTest do
 
     try do
       1..@steps
-      |> Enum.reduce(ScheduleWorld.new(:rand.uniform(3)), fn _, world ->
+      |> Enum.reduce(ScheduleWorld.new(:rand.uniform(5)), fn _, world ->
         ScheduleWorld.step(world)
       end)
       |> ScheduleWorld.finish()

@@ -10,11 +10,11 @@ defmodule GenRegistry.Line do
             # Callers, and keys of arguments, to the tickets of their requests.
             callers: %{},
             arguments: %{},
-            # The tickets of stops and registrations, and of requests whose callers are in a worker's init.
+            # The tickets of stops and registrations, of requests whose callers are in a worker's init,
+            # and of those of whom it has not been asked yet whether they are.
             barriers: :gb_sets.empty(),
             nested: :gb_sets.empty(),
-            # Those of whom it has not been asked yet whether they are.
-            unprobed: []
+            unprobed: :gb_sets.empty()
 
   @opaque t ::
             :none | {:one, ticket, Schedule.request(), probed? :: boolean} | %__MODULE__{}
@@ -41,13 +41,13 @@ defmodule GenRegistry.Line do
   defp indexed(line), do: line
 
   defp add_indexed(line, ticket, request, probed?) do
-    from = Schedule.from(request)
+    {caller, _tag} = Schedule.from(request)
 
     line = %{
       line
       | requests: :gb_trees.insert(ticket, request, line.requests),
-        callers: put(line.callers, elem(from, 0), ticket),
-        unprobed: if(probed?, do: line.unprobed, else: [from | line.unprobed])
+        callers: put(line.callers, caller, ticket),
+        unprobed: if(probed?, do: line.unprobed, else: :gb_sets.add(ticket, line.unprobed))
     }
 
     case arguments(request) do
@@ -76,13 +76,6 @@ defmodule GenRegistry.Line do
     else
       _ -> {Enum.reverse(popped), line}
     end
-  end
-
-  @doc "Takes the first request."
-  @spec pop(t) :: {Schedule.request(), t}
-  def pop(line) do
-    {ticket, request} = first(line)
-    {request, delete(line, ticket, request)}
   end
 
   @doc """
@@ -154,7 +147,8 @@ defmodule GenRegistry.Line do
       line
       | requests: :gb_trees.delete(ticket, line.requests),
         callers: drop(line.callers, caller, ticket),
-        nested: :gb_sets.del_element(ticket, line.nested)
+        nested: :gb_sets.del_element(ticket, line.nested),
+        unprobed: :gb_sets.del_element(ticket, line.unprobed)
     }
 
     case arguments(request) do
@@ -186,11 +180,13 @@ defmodule GenRegistry.Line do
     {[Schedule.from(request)], {:one, ticket, request, true}}
   end
 
-  def unprobed(line), do: {Enum.reverse(line.unprobed), %{line | unprobed: []}}
+  def unprobed(line) do
+    froms =
+      for ticket <- :gb_sets.to_list(line.unprobed),
+          do: Schedule.from(:gb_trees.get(ticket, line.requests))
 
-  @doc "All requests, in order."
-  @spec to_list(t) :: [Schedule.request()]
-  def to_list(line), do: :gb_trees.values(indexed(line).requests)
+    {froms, %{line | unprobed: :gb_sets.empty()}}
+  end
 
   defp arguments({kind, _from, key, _work}) when kind in [:lookup_or_start, :start], do: key
   defp arguments(_stop_or_registration), do: :barrier

@@ -57,10 +57,6 @@ defmodule GenRegistry.Starters do
   def waiting?(starters, pid),
     do: match?({:idle, _}, starters.states[pid]) or starters.states[pid] == :parent
 
-  @doc "Whether a starter is known, and its start is over but not yet what follows."
-  @spec handling?(t, pid) :: boolean
-  def handling?(starters, pid), do: starters.states[pid] == :handling
-
   @doc "Whether a starter that waits and has no workers may end."
   @spec spare?(t, pid) :: boolean
   def spare?(starters, pid) do
