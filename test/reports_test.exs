@@ -25,10 +25,11 @@ defmodule GenRegistry.ReportsTest do
     end)
   end
 
-  # Returns when the starters have done with what they were about.
+  # Returns when all has been told: what tells of starts, ends then.
   defp settle(registry) do
-    {:links, links} = Process.info(Process.whereis(registry), :links)
-    for pid <- links, Process.info(pid, :parent) != nil, do: :sys.get_state(pid)
+    end_registry(registry)
+    until(fn -> StartSteps.processes_of(GenRegistry.Events) == [] end)
+    begin_registry(registry)
   end
 
   defp reports do
@@ -135,9 +136,8 @@ defmodule GenRegistry.ReportsTest do
         start = ask(:start, registry, "an id", [held(:init)])
         kill(starter(reached(:init)))
         assert answer(start) == {:error, {:starter_died, :killed}}
-        assert_receive {:logged, %{msg: {:report, %{label: {GenRegistry, _}}}, meta: meta}}
-        # The other handlers have it too, then.
-        down(meta.pid)
+        settle(registry)
+        assert [_] = reports()
       end)
 
     assert text =~ ~s(of id "an id"\n** \(exit\) {:starter_died, :killed})
@@ -181,6 +181,40 @@ defmodule GenRegistry.ReportsTest do
     assert [%{msg: {:report, report}, meta: meta}] = reports()
     {format, args} = meta.report_cb.(report)
     assert String.length(to_string(:io_lib.format(format, args))) < 10_000
+  end
+
+  # The first frame of a stack trace may have the arguments of the call that failed.
+  test "no argument is told", context do
+    secret = "a very secret word"
+
+    for {worker_module, args} <- [
+          # There is no start_link with so many.
+          {FunWorker, [secret, secret]},
+          # No clause of it takes such.
+          {__MODULE__.Clauses, [secret]},
+          # It hands them on to what takes none such.
+          {FunWorker, [fn -> String.to_existing_atom(secret) end]},
+          {FunWorker, [fn -> :erlang.atom_to_list(secret) end]}
+        ] do
+      registry = registry(%{context | test: inspect(args)}, worker_module: worker_module)
+
+      text =
+        capture_log(fn ->
+          assert {:error, {%_{}, [_ | _]}} = GenRegistry.start(registry, :id, args)
+          settle(registry)
+        end)
+
+      assert text =~ "failed to start"
+      # The functions are.
+      assert text =~ "start_link" or text =~ "atom"
+      refute text =~ "secret"
+      assert [event] = reports()
+      refute inspect(event, limit: :infinity, printable_limit: :infinity) =~ "secret"
+    end
+  end
+
+  defmodule Clauses do
+    def start_link(:a), do: IdleWorker.start_link()
   end
 
   test "the caller does not wait for the log", %{registry: registry} do

@@ -161,8 +161,10 @@ defmodule GenRegistry.SharedFailuresTest do
     end
 
     for {name, answer, reason} <- [
-          {"a process has an id already", quote(do: {:ok, other}), :already_registered},
-          {"a process is on another node", quote(do: {:ok, remote}), :not_local}
+          {"a process has an id already", quote(do: fn other, _ -> {:ok, other} end),
+           :already_registered},
+          {"a process is on another node", quote(do: fn _, remote -> {:ok, remote} end),
+           :not_local}
         ] do
       test name, context do
         registry = registry(context)
@@ -170,13 +172,12 @@ defmodule GenRegistry.SharedFailuresTest do
         node = "other@nowhere"
         external = <<131, 88, 119, byte_size(node), node::binary, 1::32, 2::32, 3::32>>
         remote = :erlang.binary_to_term(external)
-        _ = {other, remote}
         attempts = :counters.new(1, [])
 
         # From its second attempt on, it is a start as any other.
         result = fn ->
           if :counters.get(attempts, 1) == 1,
-            do: unquote(answer),
+            do: unquote(answer).(other, remote),
             else: LifecycleWorker.start_link(plain())
         end
 
