@@ -6,6 +6,7 @@ defmodule GenRegistry.InfoTest do
   use ExUnit.Case, async: true
 
   import Lifecycle
+  import StartSteps, only: [reductions: 3, request_all: 3]
 
   @moduletag :capture_log
 
@@ -111,6 +112,22 @@ defmodule GenRegistry.InfoTest do
     assert {:noproc, _} = catch_exit(GenRegistry.info(registry))
     {:ok, _} = begin_registry(registry)
     assert GenRegistry.info(registry).count == 0
+  end
+
+  test "costs the same, however much is in flight", context do
+    cost = fn queued ->
+      registry = registry(%{context | test: :"#{queued} queued"}, max_starting: 1)
+      request_all(registry, 0..queued, [fn -> hang() end])
+      assert %{starting: 1, queued: ^queued} = GenRegistry.info(registry)
+      # What the requests left is not meant.
+      server = Process.whereis(registry)
+      :erlang.garbage_collect(server)
+      cost = reductions(server, 100, fn _ -> GenRegistry.info(registry) end)
+      kill(server)
+      cost
+    end
+
+    assert cost.(50_000) < 3 * cost.(10)
   end
 
   test "raises for what can be no registry, and exits where none runs" do

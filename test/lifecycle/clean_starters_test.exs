@@ -14,21 +14,6 @@ defmodule GenRegistry.CleanStartersTest do
   # So many workers a starter may have.
   @most 256
 
-  # What a `start_link` sees of its process, that another one may have changed.
-  defp snapshot do
-    items = [:group_leader, :priority, :trap_exit, :messages, :monitors, :error_handler]
-    {:garbage_collection, collection} = Process.info(self(), :garbage_collection)
-
-    %{
-      dictionary: Enum.sort(Process.get()),
-      metadata: :logger.get_process_metadata(),
-      process: Process.info(self(), items),
-      name: Process.info(self(), :registered_name),
-      heap: Keyword.take(collection, ~w(max_heap_size min_heap_size min_bin_vheap_size)a),
-      sensitive: Process.flag(:sensitive, false)
-    }
-  end
-
   # What a `start_link` returns or raises.
   @endings [:worker, :error, :raise, :throw, :exit]
 

@@ -135,12 +135,6 @@ defmodule GenRegistry.ManyInFlightTest do
     end)
   end
 
-  test "info/1", context do
-    assert_same(context, fn registry, nil, _ ->
-      assert %{starting: 4} = GenRegistry.info(registry)
-    end)
-  end
-
   test "a registration by a process of its own", context do
     assert_same(context, fn registry, nil, n ->
       {pid, monitor} =

@@ -60,6 +60,32 @@ defmodule StartSteps do
     end
   end
 
+  @doc "How many words the state of a process and its dictionary have, and how many others it watches."
+  def size(pid) do
+    [dictionary: dictionary, monitors: monitors] = Process.info(pid, [:dictionary, :monitors])
+    behaviour? = List.keymember?(dictionary, :"$initial_call", 0)
+    state = if behaviour?, do: :sys.get_state(pid, :infinity)
+    :erts_debug.flat_size({state, dictionary}) + length(monitors)
+  end
+
+  @doc "What a `start_link` sees of the process that it runs in, and might have changed."
+  def snapshot do
+    items = [:group_leader, :priority, :trap_exit, :monitors, :error_handler]
+    {:messages, messages} = Process.info(self(), :messages)
+    {:garbage_collection, collection} = Process.info(self(), :garbage_collection)
+
+    %{
+      dictionary: Enum.sort(Process.get()),
+      metadata: :logger.get_process_metadata(),
+      process: Process.info(self(), items),
+      # News of a worker's end may come at any time.
+      messages: Enum.reject(messages, &match?({:EXIT, _, _}, &1)),
+      name: Process.info(self(), :registered_name),
+      heap: Keyword.take(collection, ~w(max_heap_size min_heap_size min_bin_vheap_size)a),
+      sensitive: Process.flag(:sensitive, false)
+    }
+  end
+
   @doc """
   A handler of telemetry, whose configuration is `{test, ids}`: for these ids it waits as
   `Lifecycle.wait/2` does, at `{:handler, event, id}`.
