@@ -109,10 +109,6 @@ defmodule GenRegistry.LateRequestsTest do
       assert_receive {:seen, {:start, :id, [:arg]}}
     end
 
-    test "a stand-in under a name", %{test: test} do
-      assert_seen(test, take_call(test))
-    end
-
     test "a stand-in under the name, though the table's owner lives", context do
       registry = registry(context)
       server = Process.whereis(registry)
