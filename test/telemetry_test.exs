@@ -230,7 +230,6 @@ defmodule GenRegistry.TelemetryTest do
 
       for pid <- StartSteps.own_processes() -- [Process.whereis(registry)] do
         send(pid, {:DOWN, make_ref(), :process, worker, :noproc})
-        send(pid, {:EXIT, worker, :nothing})
       end
 
       # They have taken it when they have told of another one.
