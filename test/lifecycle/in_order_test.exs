@@ -78,13 +78,14 @@ defmodule GenRegistry.InOrderTest do
     play = fn play, waiting, running, starters ->
       case length(running) < 3 && expected_next.(waiting, running) do
         n when is_integer(n) ->
-          assert {^n, starter} = next()
+          assert_receive {{:turn, ^n}, starter}
           play.(play, waiting -- [n], running ++ [n], Map.put(starters, n, starter))
 
         _ when running == [] ->
           assert waiting == []
 
         _ ->
+          refute_received {{:turn, _}, _}
           # The second one that runs is done, or the only one.
           n = Enum.at(running, 1) || hd(running)
           go(starters[n])
