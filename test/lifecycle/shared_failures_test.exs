@@ -123,27 +123,44 @@ defmodule GenRegistry.SharedFailuresTest do
     end
   end
 
-  for {name, between} <- [
-        {"a stop", quote(do: &GenRegistry.stop(&1, :id, :infinity))},
-        {"a registration", quote(do: &GenRegistry.register_name({&1, :id}, self()))}
-      ] do
-    test "who asked after #{name} has an own start", context do
-      registry = registry(context)
-      attempts = :counters.new(1, [])
-      args = [:answer, failing(attempts, fn -> {:error, :no_database} end)]
-      first = ask(:lookup_or_start, registry, :id, args)
-      attempt = reached(:attempt)
-      before = ask(:lookup_or_start, registry, :id, args)
-      between = ask(fn -> unquote(between).(registry) end)
-      later = ask(:lookup_or_start, registry, :id, args)
-      go(attempt)
-      for asker <- [first, before], do: assert(answer(asker) == {:error, :no_database})
-      assert answer(between) in [{:error, :not_found}, :yes]
-      # Who registered itself has ended.
-      go(reached(:attempt))
-      assert answer(later) == {:error, :no_database}
-      assert :counters.get(attempts, 1) == 2
+  # Callers before and after one that asks for something else, and the answers when the attempt has failed.
+  defp around(registry, attempts, between) do
+    args = [:answer, failing(attempts, fn -> {:error, :no_database} end)]
+    first = ask(:lookup_or_start, registry, :id, args)
+    attempt = reached(:attempt)
+    before = ask(:lookup_or_start, registry, :id, args)
+    between = ask(between)
+    later = ask(:lookup_or_start, registry, :id, args)
+    go(attempt)
+    for asker <- [first, before], do: assert(answer(asker) == {:error, :no_database})
+    {between, later}
+  end
+
+  test "who asked after a stop has an own start", context do
+    registry = registry(context)
+    attempts = :counters.new(1, [])
+
+    {stop, later} =
+      around(registry, attempts, fn -> GenRegistry.stop(registry, :id, :infinity) end)
+
+    assert answer(stop) == {:error, :not_found}
+    go(reached(:attempt))
+    assert answer(later) == {:error, :no_database}
+    assert :counters.get(attempts, 1) == 2
+  end
+
+  test "who asked after a registration gets the process that registered itself", context do
+    registry = registry(context)
+    test = self()
+
+    register = fn ->
+      send(test, {:registered, GenRegistry.register_name({registry, :id}, self())})
+      hang()
     end
+
+    {%{pid: guest}, later} = around(registry, :counters.new(1, []), register)
+    assert_receive {:registered, :yes}
+    assert answer(later) == {:ok, guest}
   end
 
   describe "each has an own start, if" do
