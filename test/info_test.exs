@@ -48,13 +48,17 @@ defmodule GenRegistry.InfoTest do
     test = self()
 
     nesting = fn ->
+      wait(test, :nesting)
       GenRegistry.start(registry, :nested, [held(:nested, {:ok, nil}, test)], :infinity)
       {:ok, nil}
     end
 
     starts = [ask(:start, registry, :nesting, [nesting]), ask(:start, registry, 1, [held(1)])]
-    nested = reached(:nested)
+    nesting = reached(:nesting)
     first = reached(1)
+    # Both places are taken.
+    go(nesting)
+    nested = reached(:nested)
     queued = for id <- 2..6, do: ask(:start, registry, id, [plain()])
     # Two wait for the same.
     queued = [ask(:lookup_or_start, registry, 6, [plain()]) | queued]

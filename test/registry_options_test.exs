@@ -50,6 +50,8 @@ defmodule GenRegistry.RegistryOptionsTest do
   end
 
   test "start_link/2 warns as well, and starts", %{test: test} do
+    Process.flag(:trap_exit, true)
+
     log =
       capture_log(fn ->
         assert {:ok, pid} = GenRegistry.start_link(IdleWorker, name: test, max_childern: 5)

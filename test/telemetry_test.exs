@@ -172,6 +172,8 @@ defmodule GenRegistry.TelemetryTest do
         before = System.monotonic_time()
         pid = start!(registry, :id, init)
         starter = starter(pid)
+        # By then it watches those that are not linked to it.
+        :sys.get_state(starter)
         end_it.(pid)
         assert_receive {:event, :exit, measurements, metadata}
         assert Enum.sort(Map.keys(measurements)) == [:lifetime, :monotonic_time]
@@ -251,6 +253,7 @@ defmodule GenRegistry.TelemetryTest do
       for n <- 1..1_000 do
         args = if rem(n, 2) == 0, do: [plain()], else: [:without_link, plain()]
         {:ok, pid} = GenRegistry.start(registry, {n, n}, args)
+        :sys.get_state(starter(pid))
         kill(pid)
         assert_receive {:event, :exit, _, %{pid: ^pid, reason: :killed}}
       end
