@@ -27,8 +27,7 @@ defmodule GenRegistry.ReportsTest do
 
   # Returns when all has been told: what tells of starts, ends then.
   defp settle(registry) do
-    end_registry(registry)
-    until(fn -> StartSteps.processes_of(GenRegistry.Events) == [] end)
+    StartSteps.end_with_all_told(registry)
     begin_registry(registry)
   end
 

@@ -49,10 +49,7 @@ defmodule GenRegistry.WhatStartLinkSaysTest do
     log =
       capture_log(fn ->
         fun.(registry)
-        # What tells of starts ends when it has told all.
-        end_registry(registry)
-        StartSteps.eventually(fn -> StartSteps.processes_of(GenRegistry.Events) == [] end)
-        Logger.flush()
+        StartSteps.end_with_all_told(registry)
       end)
 
     {registry, log}

@@ -105,6 +105,14 @@ defmodule StartSteps do
     ExUnit.Callbacks.on_exit(fn -> :logger.remove_handler(id) end)
   end
 
+  @doc "Has a registry ended, and returns when it has told of all that happened."
+  def end_with_all_told(registry) do
+    {:monitored_by, watchers} = Process.info(Process.whereis(registry), :monitored_by)
+    events = for pid <- watchers, is_pid(pid), module_of(pid) == GenRegistry.Events, do: pid
+    Lifecycle.end_registry(registry)
+    Enum.each(events, &Lifecycle.down/1)
+  end
+
   # As `:logger` calls it.
   @doc false
   def log(%{msg: {:report, %{label: {GenRegistry, _}, report: report}}}, %{config: {name, fun}}) do
