@@ -46,17 +46,14 @@ defmodule GenRegistry.WhatStartLinkSaysTest do
   defp log_of(context, options, fun) do
     registry = registry(context, options)
 
-    log =
-      capture_log(fn ->
-        fun.(registry)
-        StartSteps.end_with_all_told(registry)
-      end)
-
-    {registry, log}
+    capture_log(fn ->
+      fun.(registry)
+      StartSteps.end_with_all_told(registry)
+    end)
   end
 
   test "{:ok, pid} of a worker that works and ends at once, and nothing is logged", context do
-    {_, log} =
+    log =
       log_of(context, [worker_module: Greeter], fn registry ->
         for n <- 1..1_000, kind <- [:start, :lookup_or_start] do
           assert {:ok, pid} = apply(GenRegistry, kind, [registry, {kind, n}, [self()]])
@@ -69,7 +66,7 @@ defmodule GenRegistry.WhatStartLinkSaysTest do
 
   for kind <- [:linked, :not_linked], reason <- [:normal, :early] do
     test "{:ok, pid} of one that was dead by then (#{kind}, #{reason})", context do
-      {_, log} =
+      log =
         log_of(context, [worker_module: FunWorker], fn registry ->
           args = [dead(unquote(kind), unquote(reason))]
 
