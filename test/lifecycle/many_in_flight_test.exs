@@ -18,6 +18,8 @@ defmodule GenRegistry.ManyInFlightTest do
   @same 5
   # Of each event, in a round.
   @times 200
+  # So few are none to speak of: of what the process does by itself now and then.
+  @none 100
 
   # Cost of an event as `fun` makes it of numbers, with so many ids in flight that wait for a place, and
   # so many callers of one of them.
@@ -39,7 +41,9 @@ defmodule GenRegistry.ManyInFlightTest do
   defp assert_same(context, times \\ @times, prepare \\ fn _registry -> nil end, fun) do
     few = cost(context, 10, times, prepare, fun)
     many = cost(context, @many, times, prepare, fun)
-    assert many < @same * few, "#{round(few)} reductions with few, #{round(many)} with many"
+
+    assert many < @same * max(few, @none),
+           "#{round(few)} reductions with few, #{round(many)} with many"
   end
 
   # A request of the calling process, of which it takes no answer.
@@ -170,8 +174,8 @@ defmodule GenRegistry.ManyInFlightTest do
       cost =
         reductions_of(server, fn ->
           assert {:ok, _} = answer(turns)
-          until(fn -> GenRegistry.count(registry) == count + 1 end)
-          until(fn -> GenRegistry.info(registry).starting == 0 end)
+          # Read in the table, which costs the process nothing.
+          eventually(fn -> GenRegistry.count(registry) == count + 1 end)
         end)
 
       end_registry(registry)
