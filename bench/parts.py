@@ -126,6 +126,15 @@ PARTS = [
         [Plot("Stops, by the number of callers", "at_once")],
     ),
     Part(
+        "in_flight",
+        "Much in flight",
+        ["of", "in_flight"],
+        "What an event costs the registry's process while so many starts wait for their turn: the "
+        "time that it runs, whatever others do. Beside it, what it costs with 10 in flight, measured "
+        "in turn in the same run.",
+        [Plot("An event, by what is in flight", "of", "in_flight")],
+    ),
+    Part(
         "mass_death",
         "Mass death",
         ["workers", "of"],

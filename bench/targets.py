@@ -238,6 +238,12 @@ TARGETS = [
     ),
     Target("stop", [Faster("stops", 0.9, {"at_once": 1}), Faster("stops", 0.9, {"at_once": 200})], ["at_once"]),
     Target(
+        "an event with 200,000 in flight",
+        [AtMost("in_flight", 2, {"in_flight": many}, " what it costs with 10", " times",
+                "with 10 in flight")],
+        ["of"],
+    ),
+    Target(
         "mass death of 100,000 workers",
         [
             Faster("mass_death", 1, {"of": ["until the count is 0", "restart of all"]}),

@@ -13,13 +13,33 @@ defmodule GenRegistry.BadStartsTest do
   setup %{test: test, module: module} do
     name = Module.concat(module, test)
     registry = start_supervised!({GenRegistry, worker_module: FunWorker, name: name})
-    {:ok, one} = GenRegistry.start(name, :one, [&idle/0])
+    {one, new} = look(name, :one)
     {:ok, other} = GenRegistry.start(name, :other, [&idle/0])
     monitors = for pid <- [registry, one, other], do: Process.monitor(pid)
-    {:ok, name: name, registry: registry, one: one, other: other, monitors: monitors}
+    {:ok, name: name, registry: registry, one: one, other: other, monitors: monitors, new: new}
   end
 
   defp idle, do: IdleWorker.start_link()
+
+  # Starts a worker, and tells what the start saw of the process it ran in.
+  defp look(name, id) do
+    test = self()
+
+    start_link = fn ->
+      {:links, links} = Process.info(self(), :links)
+      send(test, {:seen, StartSteps.snapshot(), links})
+      idle()
+    end
+
+    assert {:ok, pid} = GenRegistry.lookup_or_start(name, id, [start_link])
+    assert_receive {:seen, seen, links}
+    # To the registry, and to workers.
+    links = links -- [Process.whereis(name) | pids(name)]
+    refute Enum.any?(links, &Process.alive?/1)
+    {pid, seen}
+  end
+
+  defp pids(name), do: for({_id, pid} <- GenRegistry.to_list(name), do: pid)
 
   # What `start_link` does is `fun`, and it must end as `expected`; then all is as before.
   defmacrop assert_start(context, expected, fun) do
@@ -39,16 +59,16 @@ defmodule GenRegistry.BadStartsTest do
     assert Enum.sort(GenRegistry.to_list(name)) == [one: context.one, other: context.other]
     assert GenRegistry.count(name) == 2
 
-    # A good start, at once, and under the same id.
-    assert {:ok, pid} = GenRegistry.lookup_or_start(name, :bad, [&idle/0])
+    # A good start, at once, and under the same id. It finds its process as a new one.
+    assert {pid, seen} = look(name, :bad)
+    assert seen == context.new
     assert Process.alive?(pid)
     assert GenRegistry.stop(name, :bad) == :ok
     refute Process.alive?(pid)
 
     # The server is the one it was, and holds nothing of the bad start.
     assert Process.whereis(name) == context.registry
-    assert %{schedule: %{flights: flights, places: 0}} = :sys.get_state(name)
-    assert flights == %{}
+    assert %{starting: 0, stopping: 0, queued: 0} = GenRegistry.info(name)
 
     for monitor <- context.monitors do
       refute_received {:DOWN, ^monitor, _, _, _}
@@ -219,14 +239,14 @@ defmodule GenRegistry.BadStartsTest do
   end
 
   describe "a process that cannot be the id's" do
-    test "one that is dead was started all the same", context do
+    test "one that is dead", context do
       assert_start(context, {:ok, _pid}, fn ->
         {pid, monitor} = spawn_monitor(fn -> :ok end)
         receive(do: ({:DOWN, ^monitor, _, _, _} -> {:ok, pid}))
       end)
     end
 
-    test "one that died of its own was started all the same", context do
+    test "one that died of its own, which it was linked to", context do
       assert_start(context, {:ok, _pid}, fn ->
         pid = spawn_link(fn -> exit(:early_end) end)
         monitor = Process.monitor(pid)

@@ -347,13 +347,8 @@ defmodule GenRegistry.CallsTest do
     end
   end
 
-  # Two more VMs that talk to each other without a daemon: all ports are the one that is given.
   test "a registry on another node has its own workers, and hands out their pids" do
-    port = free_port()
-    cookie = "c#{System.unique_integer([:positive])}"
-    common = ~w(-start_epmd false -erl_epmd_port #{port} -setcookie #{cookie})
-    there = start_node(:there, common)
-    here = start_node(:here, common ++ ~w(-dist_listen false))
+    {there, here} = OtherVM.start_two()
 
     OtherVM.eval(
       there,
@@ -391,18 +386,6 @@ defmodule GenRegistry.CallsTest do
                {:error, :not_found} = GenRegistry.stop(server, {:user, 1})
              end
            ) == {:error, :not_found}
-  end
-
-  defp free_port do
-    {:ok, socket} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
-    {:ok, port} = :inet.port(socket)
-    :gen_tcp.close(socket)
-    port
-  end
-
-  defp start_node(name, args) do
-    options = %{name: name, host: ~c"127.0.0.1", longnames: true}
-    start_supervised!({OtherVM, {name, options, args}})
   end
 
   # A start that waits until it is told to go on, which answers the process it has started.

@@ -6,6 +6,7 @@ defmodule GenRegistry.InfoTest do
   use ExUnit.Case, async: true
 
   import Lifecycle
+  import StartSteps, only: [reductions: 3, request_all: 3]
 
   @moduletag :capture_log
 
@@ -47,13 +48,17 @@ defmodule GenRegistry.InfoTest do
     test = self()
 
     nesting = fn ->
+      wait(test, :nesting)
       GenRegistry.start(registry, :nested, [held(:nested, {:ok, nil}, test)], :infinity)
       {:ok, nil}
     end
 
     starts = [ask(:start, registry, :nesting, [nesting]), ask(:start, registry, 1, [held(1)])]
-    nested = reached(:nested)
+    nesting = reached(:nesting)
     first = reached(1)
+    # Both places are taken.
+    go(nesting)
+    nested = reached(:nested)
     queued = for id <- 2..6, do: ask(:start, registry, id, [plain()])
     # Two wait for the same.
     queued = [ask(:lookup_or_start, registry, 6, [plain()]) | queued]
@@ -111,6 +116,32 @@ defmodule GenRegistry.InfoTest do
     assert {:noproc, _} = catch_exit(GenRegistry.info(registry))
     {:ok, _} = begin_registry(registry)
     assert GenRegistry.info(registry).count == 0
+  end
+
+  test "costs the same, however much is in flight, while more comes", context do
+    cost = fn queued ->
+      registry = registry(%{context | test: :"#{queued} queued"}, max_starting: 1)
+      args = [fn -> hang() end]
+      request_all(registry, 0..queued, args)
+      assert %{starting: 1, queued: ^queued} = GenRegistry.info(registry)
+      # What the requests left is not meant.
+      server = Process.whereis(registry)
+      :erlang.garbage_collect(server)
+
+      cost =
+        reductions(server, 20, fn n ->
+          send(server, {:"$gen_call", {self(), make_ref()}, {:start, n, args}})
+          # By then it has been looked at what waits.
+          Process.send_after(self(), :then, 10)
+          assert_receive :then
+          GenRegistry.info(registry)
+        end)
+
+      kill(server)
+      cost
+    end
+
+    assert cost.(50_000) < 5 * cost.(10)
   end
 
   test "raises for what can be no registry, and exits where none runs" do

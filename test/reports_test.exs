@@ -25,11 +25,10 @@ defmodule GenRegistry.ReportsTest do
     end)
   end
 
-  # Returns when the event process has told of what the starters have done.
+  # Returns when all has been told: what tells of starts, ends then.
   defp settle(registry) do
-    %{events: events, schedule: %{starters: starters}} = :sys.get_state(registry)
-    for starter <- GenRegistry.Starters.pids(starters), do: :sys.get_state(starter)
-    :sys.get_state(events)
+    StartSteps.end_with_all_told(registry)
+    begin_registry(registry)
   end
 
   defp reports do
@@ -137,6 +136,7 @@ defmodule GenRegistry.ReportsTest do
         kill(starter(reached(:init)))
         assert answer(start) == {:error, {:starter_died, :killed}}
         settle(registry)
+        assert [_] = reports()
       end)
 
     assert text =~ ~s(of id "an id"\n** \(exit\) {:starter_died, :killed})
@@ -180,6 +180,40 @@ defmodule GenRegistry.ReportsTest do
     assert [%{msg: {:report, report}, meta: meta}] = reports()
     {format, args} = meta.report_cb.(report)
     assert String.length(to_string(:io_lib.format(format, args))) < 10_000
+  end
+
+  # The first frame of a stack trace may have the arguments of the call that failed.
+  test "no argument is told", context do
+    secret = "a very secret word"
+
+    for {worker_module, args} <- [
+          # There is no start_link with so many.
+          {FunWorker, [secret, secret]},
+          # No clause of it takes such.
+          {__MODULE__.Clauses, [secret]},
+          # It hands them on to what takes none such.
+          {FunWorker, [fn -> String.to_existing_atom(secret) end]},
+          {FunWorker, [fn -> :erlang.atom_to_list(secret) end]}
+        ] do
+      registry = registry(%{context | test: inspect(args)}, worker_module: worker_module)
+
+      text =
+        capture_log(fn ->
+          assert {:error, {%_{}, [_ | _]}} = GenRegistry.start(registry, :id, args)
+          settle(registry)
+        end)
+
+      assert text =~ "failed to start"
+      # The functions are.
+      assert text =~ "start_link" or text =~ "atom"
+      refute text =~ "secret"
+      assert [event] = reports()
+      refute inspect(event, limit: :infinity, printable_limit: :infinity) =~ "secret"
+    end
+  end
+
+  defmodule Clauses do
+    def start_link(:a), do: IdleWorker.start_link()
   end
 
   test "the caller does not wait for the log", %{registry: registry} do

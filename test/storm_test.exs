@@ -1,7 +1,8 @@
 defmodule GenRegistry.StormTest do
   @moduledoc """
   Everything at once: several processes start, stop, kill and look up a few hundred ids at random,
-  others take ids as guests, starters are killed, and so is the registry itself now and then.
+  others take ids as guests, starters are killed, and so is the registry itself now and then. Handlers of
+  telemetry and of the log meanwhile take their time, raise, and use the registry themselves.
 
   In the environment, `STORM_SECONDS` says how long it takes, and `STORM_SEED` repeats a choice of
   operations; how they come together in time, nothing repeats.
@@ -20,14 +21,21 @@ defmodule GenRegistry.StormTest do
   # After so many operations, the registry is killed.
   @calm 2_000
 
+  setup do
+    TelemetryStandIn.load()
+    on_exit(&TelemetryStandIn.unload/0)
+  end
+
   test "an id has one live worker, and no dead one is answered", context do
     seed = String.to_integer(System.get_env("STORM_SEED", "#{ExUnit.configuration()[:seed]}"))
     registry = registry(context, worker_module: StormWorker, worker_shutdown: 20, max_starting: 4)
     kinds = List.duplicate(StormWorker.kinds(), 5) ++ [:stubborn]
     storm = Storm.begin(registry, @callers, @ids, seed, List.flatten(kinds))
+    handlers = StormHandlers.attach(storm)
     ends_at = System.monotonic_time(:millisecond) + 1_000 * @seconds
     kills = kill_until(ends_at, storm, registry, 0, minutes_left(ends_at))
-    faults = Storm.finish(storm)
+    faults = Storm.finish(storm) ++ StormHandlers.detach(handlers)
+    [slow, calls, raised] = counts = StormHandlers.counts(handlers)
     highest = Census.highest(storm.census)
     dead = Enum.count(faults, &match?({:dead, _}, &1))
 
@@ -35,12 +43,14 @@ defmodule GenRegistry.StormTest do
 
     storm: seed #{seed}, #{Storm.operations(storm)} operations, \
     #{Census.entered(storm.census)} workers, #{kills} kills of the registry
+    handlers: #{slow} took milliseconds, #{calls} used the registry, #{raised} raised
     highest number of live workers for one id: #{highest}, dead pids answered: #{dead}\
     """)
 
     assert highest == 1
     assert faults == []
     assert kills > 0
+    assert Enum.all?(counts, &(&1 > 0))
 
     # All that was begun comes to its end, and then all agree.
     until(fn -> agree?(storm, registry) end)

@@ -171,24 +171,30 @@ defmodule GenRegistry.TelemetryTest do
       for {reason, init, end_it} <- ends do
         before = System.monotonic_time()
         pid = start!(registry, :id, init)
-        events = :sys.get_state(registry).events
+        starter = starter(pid)
+        # By then it watches those that are not linked to it.
+        :sys.get_state(starter)
         end_it.(pid)
         assert_receive {:event, :exit, measurements, metadata}
         assert Enum.sort(Map.keys(measurements)) == [:lifetime, :monotonic_time]
         assert measurements.lifetime in 0..(measurements.monotonic_time - before)
+
+        {told_in, metadata} = Map.pop!(metadata, :in)
+        # Handlers would hold up whom they ran in.
+        assert told_in not in [Process.whereis(registry), starter]
 
         assert metadata == %{
                  registry: registry,
                  worker_module: LifecycleWorker,
                  id: :id,
                  pid: pid,
-                 reason: reason,
-                 in: events
+                 reason: reason
                }
       end
 
-      # And once each: what the starters have heard since was of others.
-      start!(registry, :id)
+      # And once each.
+      kill(start!(registry, :last))
+      assert_receive {:event, :exit, _, %{id: :last}}
       refute_received {:event, _, _, _}
     end
 
@@ -210,7 +216,7 @@ defmodule GenRegistry.TelemetryTest do
           receive(do: (:went -> {:ok, pid}))
         end
 
-        # It may have ended before it was registered.
+        # Also if it had ended before it was registered.
         assert {:ok, pid} = GenRegistry.start(registry, n, [start_link])
         assert_receive {:event, :stop, _, %{id: ^n, result: :ok, pid: ^pid}}
         assert_receive {:event, :exit, _, %{id: ^n, pid: ^pid, reason: {:ended, ^n}}}
@@ -219,38 +225,40 @@ defmodule GenRegistry.TelemetryTest do
       refute_received {:event, _, _, _}
     end
 
-    test "a monitor that came too late for the reason does not stand for it", context do
+    test "a stranger's message that looks like news of an end is none", context do
       registry = registry(context)
       TelemetryStandIn.listen([@exit])
-      pid = start!(registry, :id)
-      starter = starter(pid)
-      %{workers: %{^pid => {:id, _, monitor}}} = :sys.get_state(starter)
-      # As if it had died before the monitor was in place, and the news of the link came later.
-      send(starter, {:DOWN, monitor, :process, pid, :noproc})
-      Process.exit(pid, :crashed)
-      assert_receive {:event, :exit, _, %{id: :id, reason: :crashed}}
-      # A stranger knows no monitor.
-      other = start!(registry, :id)
-      send(starter(other), {:DOWN, make_ref(), :process, other, :noproc})
-      :sys.get_state(starter(other))
+      worker = start!(registry, :id)
+
+      for pid <- StartSteps.own_processes() -- [Process.whereis(registry)] do
+        send(pid, {:DOWN, make_ref(), :process, worker, :noproc})
+      end
+
+      # They have taken it when they have told of another one.
+      kill(start!(registry, :other))
+      assert_receive {:event, :exit, _, %{id: :other}}
       refute_received {:event, _, _, _}
+      Process.exit(worker, :crashed)
+      assert_receive {:event, :exit, _, %{id: :id, reason: :crashed}}
     end
 
-    test "starters keep nothing of workers that are gone", context do
+    test "nothing is kept of workers that are gone", context do
       registry = registry(context)
       TelemetryStandIn.listen([@exit])
-      linked = start!(registry, 1)
-      {:ok, other} = GenRegistry.start(registry, 2, [:without_link, plain()])
-      starter = starter(linked)
+      sizes = fn -> for pid <- StartSteps.own_processes(), do: StartSteps.size(pid) end
+      kill(start!(registry, :first))
+      assert_receive {:event, :exit, _, %{id: :first}}
+      before = Enum.sum(sizes.())
 
-      for pid <- [linked, other] do
+      for n <- 1..1_000 do
+        args = if rem(n, 2) == 0, do: [plain()], else: [:without_link, plain()]
+        {:ok, pid} = GenRegistry.start(registry, {n, n}, args)
+        :sys.get_state(starter(pid))
         kill(pid)
         assert_receive {:event, :exit, _, %{pid: ^pid, reason: :killed}}
       end
 
-      assert %{workers: workers, events: events} = :sys.get_state(starter)
-      assert workers == %{}
-      assert Process.info(starter, :monitors) == {:monitors, [process: events]}
+      assert Enum.sum(sizes.()) - before < 1_000
     end
 
     test "handlers do no harm", context do
@@ -276,9 +284,10 @@ defmodule GenRegistry.TelemetryTest do
       TelemetryStandIn.unload()
       other = start!(registry, :other)
       Process.exit(other, :crash)
-      :sys.get_state(starter)
+      down(other)
+      assert {:ok, _} = GenRegistry.start(registry, :other, [plain()])
       assert Process.alive?(kept)
-      assert starter(start!(registry, :other)) == starter
+      assert Process.alive?(starter)
     end
 
     test "a caller does not wait for the handlers of its start's end", context do
@@ -309,11 +318,13 @@ defmodule GenRegistry.TelemetryTest do
       refute Code.ensure_loaded?(:telemetry)
       registry = registry(context)
       pid = start!(registry, :id)
-      starter = starter(pid)
-      assert :sys.get_state(starter).workers == nil
-      assert :sys.get_state(registry).given == nil
-      events = :sys.get_state(registry).events
-      assert Process.info(starter, :monitors) == {:monitors, [process: events]}
+      # No id is kept, and no worker watched.
+      {:monitors, monitors} = Process.info(starter(pid), :monitors)
+      refute {:process, pid} in monitors
+      sizes = fn -> for pid <- StartSteps.own_processes(), do: StartSteps.size(pid) end
+      before = Enum.sum(sizes.())
+      for n <- 1..100, do: start!(registry, Enum.to_list(n..1_000))
+      assert Enum.sum(sizes.()) - before < 10_000
       start = ask(:start, registry, :held, [held(:init)])
       kill(starter(reached(:init)))
       assert answer(start) == {:error, {:starter_died, :killed}}

@@ -200,16 +200,16 @@ defmodule Lifecycle do
     starter
   end
 
-  @doc "The sweeper of a starter, which watches it."
+  @doc "The sweeper that looks after a starter, which it watches."
   def sweeper(starter) do
-    until(fn -> watchers(starter) != [] end)
-    [sweeper] = watchers(starter)
+    until(fn -> sweepers(starter) != [] end)
+    [sweeper] = sweepers(starter)
     sweeper
   end
 
-  defp watchers(pid) do
-    {:monitored_by, watchers} = Process.info(pid, :monitored_by)
-    Enum.filter(watchers, &is_pid/1)
+  defp sweepers(starter) do
+    {:monitored_by, watchers} = Process.info(starter, :monitored_by)
+    for pid <- watchers, is_pid(pid), StartSteps.module_of(pid) == GenRegistry.Sweeper, do: pid
   end
 
   @doc "Kills a process, and returns when its end has been seen."

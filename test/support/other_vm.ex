@@ -26,4 +26,27 @@ defmodule OtherVM do
     {value, _binding} = :peer.call(vm, Code, :eval_quoted, [quoted], :infinity)
     value
   end
+
+  @doc """
+  Two of the test's own that talk to each other without a daemon: all ports are the one that is given.
+  The first one, `there@127.0.0.1`, can be connected to.
+  """
+  def start_two do
+    port = free_port()
+    cookie = "c#{System.unique_integer([:positive])}"
+    common = ~w(-start_epmd false -erl_epmd_port #{port} -setcookie #{cookie})
+    {start_node(:there, common), start_node(:here, common ++ ~w(-dist_listen false))}
+  end
+
+  defp free_port do
+    {:ok, socket} = :gen_tcp.listen(0, ip: {127, 0, 0, 1})
+    {:ok, port} = :inet.port(socket)
+    :gen_tcp.close(socket)
+    port
+  end
+
+  defp start_node(name, args) do
+    options = %{name: name, host: ~c"127.0.0.1", longnames: true}
+    ExUnit.Callbacks.start_supervised!({__MODULE__, {name, options, args}})
+  end
 end

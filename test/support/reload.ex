@@ -51,10 +51,10 @@ defmodule Reload do
     :ok = GenRegistry.stop(R, {:user, 1})
   end
 
-  @doc "The registry's own processes: its server, its starters and their sweepers."
+  @doc "The registry's own processes: its server, its starters, and those that stand beside these."
   def processes(%{server: server}) do
-    %{sweepers: sweepers} = :sys.get_state(server)
-    processes = [server | Enum.flat_map(sweepers, &Tuple.to_list/1)]
+    processes = StartSteps.own_processes()
+    true = server in processes
     {processes, Enum.all?(processes, &Process.alive?/1)}
   end
 

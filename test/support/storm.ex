@@ -1,107 +1,3 @@
-defmodule Census do
-  @moduledoc """
-  Sees every overlap of two workers of one id, however short.
-
-  A worker enters, first thing in its init, by putting its number into the cell of its id, in one
-  step, and looks at whoever was there before. If that one is alive, there are two. Nobody can be
-  missed: of two that overlap, one enters later, and finds the other one, or one in between that
-  found it.
-
-  So the cell also tells of which workers it is known that they are dead, see `seen/2`.
-  """
-
-  defstruct [:cells, :people, :numbers, :highest]
-
-  def new(ids) do
-    %__MODULE__{
-      cells: :atomics.new(ids, []),
-      # `{number, pid}` and `{pid, number}`; and `{{:before, number}, number}`.
-      people: :ets.new(:census, [:public, write_concurrency: true, read_concurrency: true]),
-      numbers: :atomics.new(1, []),
-      highest: :atomics.new(1, [])
-    }
-  end
-
-  @doc "In a worker's init: counts it in."
-  def enter(census, index) do
-    number = :atomics.add_get(census.numbers, 1, 1)
-    :ets.insert(census.people, [{number, self()}, {self(), number}])
-    before = :atomics.exchange(census.cells, index, number)
-    :ets.insert(census.people, {{:before, number}, before})
-    raise_to(census.highest, 1 + living(census, before))
-    number
-  end
-
-  @doc """
-  In a worker whose init fails, last thing: counts it out. Others are out when they are dead.
-
-  One that has taken its name has it still, and may be answered, until it gives it up after that.
-  """
-  def leave(census, number), do: :ets.insert(census.people, {number, {:left, self()}})
-
-  @doc "How many have entered."
-  def entered(census), do: :atomics.get(census.numbers, 1)
-
-  @doc "The highest number of workers that an id had at once."
-  def highest(census), do: :atomics.get(census.highest, 1)
-
-  @doc "All who live."
-  def alive(census) do
-    for [pid] <- :ets.match(census.people, {:"$1", :_}),
-        is_pid(pid),
-        [{_, number}] = :ets.lookup(census.people, pid),
-        alive?(census, number),
-        do: pid
-  end
-
-  @doc "Before a call: the last one of an id, and whether it is dead already."
-  def seen(census, index) do
-    number = :atomics.get(census.cells, index)
-
-    case :ets.lookup(census.people, number) do
-      [{_, {:left, pid}}] -> {number, not Process.alive?(pid)}
-      [{_, pid}] -> {number, not Process.alive?(pid)}
-      [] -> {number, true}
-    end
-  end
-
-  @doc "Whether a process that was answered was dead before the call: what was `seen/2` tells."
-  def was_dead?(census, {number, dead?}, pid) do
-    case :ets.lookup(census.people, pid) do
-      [{_, answered}] -> answered < number or (answered == number and dead?)
-      # It took its name, and has not entered yet: it is later than whoever was seen.
-      [] -> false
-    end
-  end
-
-  # How many in a row are alive, from this one back.
-  defp living(census, number) do
-    if alive?(census, number) do
-      case :ets.lookup(census.people, {:before, number}) do
-        [{_, before}] -> 1 + living(census, before)
-        [] -> 1
-      end
-    else
-      0
-    end
-  end
-
-  defp alive?(census, number) do
-    case :ets.lookup(census.people, number) do
-      [{_, pid}] when is_pid(pid) -> Process.alive?(pid)
-      _ -> false
-    end
-  end
-
-  defp raise_to(cell, value) do
-    highest = :atomics.get(cell, 1)
-
-    if value > highest and :atomics.compare_exchange(cell, 1, highest, value) != :ok do
-      raise_to(cell, value)
-    end
-  end
-end
-
 defmodule StormWorker do
   @moduledoc """
   Workers of every kind that make it hard to have one per id, each counted by a `Census`.
@@ -249,8 +145,11 @@ defmodule Storm do
     storm.callers |> Task.await_many(60_000) |> Enum.concat()
   end
 
+  @doc "Whether it has been finished."
+  def over?(storm), do: :atomics.get(storm.over, 1) == 1
+
   defp go_on(storm, faults) do
-    if :atomics.get(storm.over, 1) == 1 do
+    if over?(storm) do
       faults
     else
       action = Enum.random(@actions)
@@ -261,21 +160,22 @@ defmodule Storm do
     end
   end
 
-  defp act(storm, action, index) when action in [:lookup_or_start, :start] do
+  @doc "Does one thing with an id; returns the faults."
+  def act(storm, action, index) when action in [:lookup_or_start, :start] do
     seen = Census.seen(storm.census, index)
     args = args(storm, index)
     call = fn -> apply(GenRegistry, action, [storm.registry, index, args, :infinity]) end
     judge(storm, action, seen, Lifecycle.attempt(call))
   end
 
-  defp act(storm, :give_up, index) do
+  def act(storm, :give_up, index) do
     args = args(storm, index)
     Lifecycle.attempt(fn -> GenRegistry.start(storm.registry, index, args, 0) end)
     []
   end
 
   # In a process that is gone soon after: whoever kills the parents of workers may kill it.
-  defp act(storm, :be_guest, index) do
+  def act(storm, :be_guest, index) do
     seen = Census.seen(storm.census, index)
     kind = Enum.random([:plain, :trapping, :slow, :failing, :ignoring])
 
@@ -291,7 +191,7 @@ defmodule Storm do
     end
   end
 
-  defp act(storm, :stop, index) do
+  def act(storm, :stop, index) do
     case Lifecycle.attempt(fn -> GenRegistry.stop(storm.registry, index) end) do
       :ok -> []
       {:error, :not_found} -> []
@@ -301,19 +201,19 @@ defmodule Storm do
     end
   end
 
-  defp act(storm, :stop_and_leave, index) do
+  def act(storm, :stop_and_leave, index) do
     Lifecycle.attempt(fn -> GenRegistry.stop(storm.registry, index, 0) end)
     []
   end
 
-  defp act(storm, :kill, index) do
+  def act(storm, :kill, index) do
     with {:ok, pid} <- lookup(storm, index), do: Process.exit(pid, :kill)
     []
   end
 
   # Asks as soon as it is known that the worker is dead. A process can be traced by one other only,
   # so each caller has ids of its own for that.
-  defp act(storm, :kill_and_ask, index) do
+  def act(storm, :kill_and_ask, index) do
     {caller, callers} = storm.caller
     index = index - rem(index - 1, callers) + caller
 
@@ -332,7 +232,7 @@ defmodule Storm do
     end
   end
 
-  defp act(storm, :kill_starter, index) do
+  def act(storm, :kill_starter, index) do
     with {:ok, pid} <- lookup(storm, index),
          {:parent, starter} when is_pid(starter) <- Process.info(pid, :parent),
          do: Process.exit(starter, :kill)
@@ -340,7 +240,7 @@ defmodule Storm do
     []
   end
 
-  defp act(storm, :lookup, index) do
+  def act(storm, :lookup, index) do
     case lookup(storm, index) do
       {:ok, pid} when is_pid(pid) -> []
       {:error, :not_found} -> []
@@ -349,7 +249,7 @@ defmodule Storm do
     end
   end
 
-  defp act(storm, :count, _index) do
+  def act(storm, :count, _index) do
     case Lifecycle.attempt(fn -> GenRegistry.count(storm.registry) end) do
       {:error, %ArgumentError{}} -> []
       count when count in 0..storm.ids//1 -> []
