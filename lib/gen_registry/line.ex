@@ -87,13 +87,13 @@ defmodule GenRegistry.Line do
 
   def pop_equal(line, key) do
     case indexed(line) do
-      %{arguments: %{^key => tickets}} = line ->
+      %{arguments: %{^key => tickets}} = indexed ->
         tickets
         |> :gb_sets.to_list()
-        |> Enum.take_while(&before_barriers?(line, &1))
-        |> pop_all(line)
+        |> Enum.take_while(&before_barriers?(indexed, &1))
+        |> pop_all(indexed)
 
-      line ->
+      _ ->
         {[], line}
     end
   end
@@ -106,13 +106,13 @@ defmodule GenRegistry.Line do
   @spec leave(t, pid) :: {[Schedule.request()], t}
   def leave(line, caller) do
     case indexed(line) do
-      %{callers: %{^caller => tickets}} = line ->
+      %{callers: %{^caller => tickets}} = indexed ->
         tickets
         |> :gb_sets.to_list()
-        |> Enum.reject(&match?({:stop, _}, :gb_trees.get(&1, line.requests)))
-        |> pop_all(line)
+        |> Enum.reject(&match?({:stop, _}, :gb_trees.get(&1, indexed.requests)))
+        |> pop_all(indexed)
 
-      line ->
+      _ ->
         {[], line}
     end
   end

@@ -346,7 +346,8 @@ defmodule GenRegistry.Server do
 
     for starter <- Starters.pids(starters), do: Starter.exit(starter)
     if state.sweeper, do: Sweeper.finish(state.sweeper)
-    Shutdown.await_all(state.name, state.worker_shutdown)
+    # Nobody waits for handlers.
+    Shutdown.await_all(state.name, state.worker_shutdown, Starters.handling(starters))
   end
 
   # `:observer` and release upgrades ask supervisors, by this, for the module that started them.

@@ -39,10 +39,12 @@ defmodule GenRegistry.Shutdown do
 
   @doc """
   Waits until every process of the registry `name` is dead but the caller. Workers that are left
-  when the time is over are killed, starters too, with what they had begun to start.
+  when the time is over are killed, starters too, with what they had begun to start. The `others`
+  are not waited for: they are killed when all else is gone.
   """
-  @spec await_all(GenRegistry.name(), time) :: :ok
-  def await_all(name, time) do
+  @spec await_all(GenRegistry.name(), time, others :: [pid]) :: :ok
+  def await_all(name, time, others \\ []) do
+    others = MapSet.new(others)
     caller = self()
     # Should the caller be killed, this goes on. It must never reach a registry that comes later.
     owner = Table.owner(name)
@@ -50,7 +52,11 @@ defmodule GenRegistry.Shutdown do
 
     # In a process of its own, whose mailbox has nothing but what is waited for.
     apart(fn ->
-      await_until(fn -> alive_of(owner, name, caller) end, deadline(time))
+      awaited = fn ->
+        Enum.reject(alive_of(owner, name, caller), fn {pid, _} -> MapSet.member?(others, pid) end)
+      end
+
+      await_until(awaited, deadline(time))
       kill_all(owner, name, caller)
       send(caller, done)
     end)

@@ -180,10 +180,10 @@ defmodule GenRegistry.Starter do
         answer(state, id, from, result, state(state))
         state
 
-      {links, _monitors?, _room} ->
+      {links, monitors?, room} ->
         end_leftovers(state, result, links)
         answer(state, id, from, result, :handling)
-        state |> settle(result) |> rest()
+        %{state | room: room} |> settle(result, links, monitors?) |> rest()
     end
   end
 
@@ -192,14 +192,15 @@ defmodule GenRegistry.Starter do
     result = start_worker(state, id, args)
     ended = System.monotonic_time()
     CleanRoom.reset_flags(state.room)
-    {links, _monitors?, _room} = CleanRoom.news(state.room)
+    {links, monitors?, _room} = CleanRoom.news(state.room)
     end_leftovers(state, result, links)
+    state = watch(state, id, result, ended)
     answer(state, id, from, result, :handling)
     times = %{duration: ended - begun, queue_time: queue_time, monotonic_time: ended}
     tell_of(state, id, result, times)
     # With what its handlers did.
     CleanRoom.restore(state.room)
-    state |> settle(result) |> watch(id, result, ended) |> rest()
+    state |> settle(result, links, monitors?) |> rest()
   end
 
   # The server first: whatever the caller does next, the server has heard of this before.
@@ -312,11 +313,15 @@ defmodule GenRegistry.Starter do
 
   # Links to others are undone. With processes of its own but the worker, with ports, and with
   # monitors, whose references are not known, it takes no more starts.
-  defp settle(state, result) do
-    {links, monitors?, _room} = CleanRoom.news(state.room)
+  defp settle(state, result, links, monitors?) do
+    {more, more?, _room} = CleanRoom.news(state.room)
+    links = Enum.uniq(links ++ more)
     strangers = for link <- links, not worker?(link, result), not undone?(link), do: link
     state = %{state | room: CleanRoom.update(state.room), strangers: strangers ++ state.strangers}
-    if strangers != [] or monitors?, do: %{state | takes: :strangers}, else: enough(state)
+
+    if strangers != [] or monitors? or more?,
+      do: %{state | takes: :strangers},
+      else: enough(state)
   end
 
   defp worker?(pid, {:ok, pid}), do: true
@@ -376,6 +381,12 @@ defmodule GenRegistry.Starter do
   defp tell_of(state, id, {:raised, kind, reason, stacktrace}, times) do
     raised = %{kind: kind, reason: reason, stacktrace: stacktrace}
     Telemetry.execute([:start, :exception], times, metadata(state, id, raised))
+  end
+
+  # The end of the registry does not wait for handlers.
+  defp tell_of(state, id, {:not_registered, :shutdown, _pid}, times) do
+    failed = %{id: id, result: {:error, :shutdown}, pid: nil}
+    Events.emit(state.events, [:start, :stop], times, failed)
   end
 
   defp tell_of(state, id, result, times) do

@@ -33,6 +33,10 @@ defmodule GenRegistry.Starters do
   @spec pids(t) :: [pid]
   def pids(starters), do: Map.keys(starters.states)
 
+  @doc "Those whose start is over, but not yet what follows."
+  @spec handling(t) :: [pid]
+  def handling(starters), do: for({pid, :handling} <- starters.states, do: pid)
+
   @doc "How many there are."
   @spec count(t) :: non_neg_integer
   def count(starters), do: map_size(starters.states)
