@@ -346,8 +346,9 @@ defmodule GenRegistry.Server do
 
     for starter <- Starters.pids(starters), do: Starter.exit(starter)
     if state.sweeper, do: Sweeper.finish(state.sweeper)
-    # Nobody waits for handlers.
-    Shutdown.await_all(state.name, state.worker_shutdown, Starters.handling(starters))
+    # Nobody waits for handlers, and the sweeper ends when all starters have.
+    others = [state.sweeper | Starters.handling(starters)]
+    Shutdown.await_all(state.name, state.worker_shutdown, others)
   end
 
   # `:observer` and release upgrades ask supervisors, by this, for the module that started them.
