@@ -69,18 +69,23 @@ defmodule GenRegistry.Line do
   def pop_equal(line, key) do
     case line.arguments do
       %{^key => tickets} ->
-        tickets
-        |> :gb_sets.to_list()
-        |> Enum.take_while(&before_barriers?(line, &1))
-        |> pop_all(line)
+        tickets |> :gb_sets.iterator() |> take_before(first_barrier(line)) |> pop_all(line)
 
       %{} ->
         {[], line}
     end
   end
 
-  defp before_barriers?(line, ticket) do
-    :gb_sets.is_empty(line.barriers) or ticket < :gb_sets.smallest(line.barriers)
+  # Atoms are greater than all numbers.
+  defp first_barrier(line) do
+    if :gb_sets.is_empty(line.barriers), do: :none, else: :gb_sets.smallest(line.barriers)
+  end
+
+  defp take_before(iterator, barrier) do
+    case :gb_sets.next(iterator) do
+      {ticket, rest} when ticket < barrier -> [ticket | take_before(rest, barrier)]
+      _ -> []
+    end
   end
 
   @doc "Takes a caller's requests, but for stops: those go on without it."
