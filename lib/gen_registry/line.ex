@@ -9,11 +9,11 @@ defmodule GenRegistry.Line do
             # Callers, and keys of arguments, to the tickets of their requests.
             callers: %{},
             arguments: %{},
-            # The tickets of stops and registrations, of requests whose callers are in a worker's init,
-            # and of those of whom it has not been asked yet whether they are.
+            # The tickets of stops and registrations, and of requests whose callers are in a worker's init.
             barriers: :gb_sets.empty(),
             nested: :gb_sets.empty(),
-            unprobed: :gb_sets.empty()
+            # Those of whom it has not been asked yet whether they are, by their tickets.
+            unprobed: %{}
 
   @type t :: %__MODULE__{}
   @type ticket :: non_neg_integer
@@ -25,13 +25,13 @@ defmodule GenRegistry.Line do
   @doc "Adds a request. `probed?` says whether it is known already whether its caller is nested."
   @spec add(t, ticket, Schedule.request(), probed? :: boolean) :: t
   def add(line, ticket, request, probed?) do
-    {caller, _tag} = Schedule.from(request)
+    {caller, _tag} = from = Schedule.from(request)
 
     line = %{
       line
       | requests: :gb_trees.insert(ticket, request, line.requests),
         callers: put(line.callers, caller, ticket),
-        unprobed: if(probed?, do: line.unprobed, else: :gb_sets.add(ticket, line.unprobed))
+        unprobed: if(probed?, do: line.unprobed, else: Map.put(line.unprobed, ticket, from))
     }
 
     case arguments(request) do
@@ -131,7 +131,7 @@ defmodule GenRegistry.Line do
       | requests: :gb_trees.delete(ticket, line.requests),
         callers: drop(line.callers, caller, ticket),
         nested: :gb_sets.del_element(ticket, line.nested),
-        unprobed: :gb_sets.del_element(ticket, line.unprobed)
+        unprobed: Map.delete(line.unprobed, ticket)
     }
 
     case arguments(request) do
@@ -151,13 +151,7 @@ defmodule GenRegistry.Line do
 
   @doc "Those of whom it has not been asked yet whether they are nested. Each is named once."
   @spec unprobed(t) :: {[GenServer.from()], t}
-  def unprobed(line) do
-    froms =
-      for ticket <- :gb_sets.to_list(line.unprobed),
-          do: Schedule.from(:gb_trees.get(ticket, line.requests))
-
-    {froms, %{line | unprobed: :gb_sets.empty()}}
-  end
+  def unprobed(line), do: {Map.values(line.unprobed), %{line | unprobed: %{}}}
 
   defp arguments({kind, _from, key, _work}) when kind in [:lookup_or_start, :start], do: key
   defp arguments(_stop_or_registration), do: :barrier

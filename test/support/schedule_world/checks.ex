@@ -19,7 +19,11 @@ defmodule ScheduleWorld.Checks do
     assert flying -- Enum.uniq(flying) == [], "an id has one flight"
     assert Enum.sort(flying) == Enum.sort(Map.keys(schedule.flights))
     assert Schedule.counts(schedule) == {length(flying), length(queued)}
-    for {id, flight} <- schedule.flights, do: check_flight(world, id, flight)
+
+    for {id, flight} <- schedule.flights do
+      assert Schedule.in_flight?(schedule, id)
+      check_flight(world, id, flight)
+    end
 
     in_order = Enum.sort_by(queued, &age(hd(line(world, &1))))
     assert :gb_trees.values(schedule.queue) == in_order
