@@ -250,6 +250,20 @@ defmodule GenRegistry.ScheduleTest do
     assert schedule.places == 1
   end
 
+  test "a start with a nested request behind it in its line does not wait for a place later" do
+    line = [a: start(:c1), b: start(:c2), c: start(:c3), b: start(:c4)]
+    schedule = asked(new(2), line)
+    name = register(:init)
+    assert {schedule, [{:probe, :b, [from]}]} = Schedule.request(schedule, :b, name)
+    assert {schedule, []} = Schedule.nested(schedule, :b, from, :s1)
+
+    # The place that is free goes to another.
+    assert {schedule, [_share, {:start, :s2, :b, {_, {:c4, _}, _, _}}, {:start, :new, :c, _}]} =
+             failed(schedule, :s2, :b, false)
+
+    assert schedule.places == 2
+  end
+
   test "of each who comes to wait for a place it is found out once whether it is nested" do
     line = [a: start(:c1), b: start(:c2), a: start(:c3), a: start(:gone), a: start(:c4)]
     schedule = asked(new(1), line)

@@ -4,21 +4,25 @@ defmodule GenRegistry.Line do
   # done to one of them takes a time in the logarithm of their number. Many lines have one request
   # only, and are small.
 
-  alias GenRegistry.Schedule
+  alias GenRegistry.{Schedule, Tickets}
 
-  defstruct requests: :gb_trees.empty(),
-            # Callers, and keys of arguments, to the tickets of their requests.
+  defstruct requests: Tickets.new(),
+            # Whom each is from, to its ticket.
+            froms: %{},
+            # Callers to the tickets of their starts and registrations; keys of arguments to those of
+            # starts.
             callers: %{},
             arguments: %{},
-            # The tickets of stops and registrations, of requests whose callers are in a worker's init,
-            # and of those of whom it has not been asked yet whether they are.
-            barriers: :gb_sets.empty(),
-            nested: :gb_sets.empty(),
-            unprobed: :gb_sets.empty()
+            # The tickets of stops and registrations, and of requests whose callers are in a worker's
+            # init.
+            barriers: Tickets.new(),
+            nested: Tickets.new(),
+            # Those of whom it has not been asked yet whether they are, by their tickets.
+            unprobed: %{}
 
   @opaque t ::
             :none | {:one, ticket, Schedule.request(), probed? :: boolean} | %__MODULE__{}
-  @type ticket :: non_neg_integer
+  @type ticket :: Tickets.ticket()
 
   @doc "Nobody waits."
   @spec new :: t
@@ -41,19 +45,29 @@ defmodule GenRegistry.Line do
   defp indexed(line), do: line
 
   defp add_indexed(line, ticket, request, probed?) do
-    {caller, _tag} = Schedule.from(request)
+    {caller, _tag} = from = Schedule.from(request)
 
     line = %{
       line
-      | requests: :gb_trees.insert(ticket, request, line.requests),
-        callers: put(line.callers, caller, ticket),
-        unprobed: if(probed?, do: line.unprobed, else: :gb_sets.add(ticket, line.unprobed))
+      | requests: Tickets.put(line.requests, ticket, request),
+        froms: Map.put(line.froms, from, ticket),
+        unprobed: if(probed?, do: line.unprobed, else: Map.put(line.unprobed, ticket, from))
     }
 
-    case arguments(request) do
-      :barrier -> %{line | barriers: :gb_sets.add(ticket, line.barriers)}
-      nil -> line
-      key -> %{line | arguments: put(line.arguments, key, ticket)}
+    case request do
+      {:stop, _} ->
+        %{line | barriers: Tickets.put(line.barriers, ticket, nil)}
+
+      {:register, _, _, _} ->
+        callers = put(line.callers, caller, ticket)
+        %{line | callers: callers, barriers: Tickets.put(line.barriers, ticket, nil)}
+
+      {_kind, _, nil, _work} ->
+        %{line | callers: put(line.callers, caller, ticket)}
+
+      {_kind, _, key, _work} ->
+        callers = put(line.callers, caller, ticket)
+        %{line | callers: callers, arguments: put(line.arguments, key, ticket)}
     end
   end
 
@@ -61,10 +75,7 @@ defmodule GenRegistry.Line do
   @spec first(t) :: {ticket, Schedule.request()} | nil
   def first(:none), do: nil
   def first({:one, ticket, request, _probed?}), do: {ticket, request}
-
-  def first(line) do
-    if :gb_trees.is_empty(line.requests), do: nil, else: :gb_trees.smallest(line.requests)
-  end
+  def first(line), do: Tickets.first(line.requests)
 
   @doc "Takes requests from the front for as long as `wanted?` says so."
   @spec pop_while(t, (Schedule.request() -> boolean)) :: {[Schedule.request()], t}
@@ -87,74 +98,69 @@ defmodule GenRegistry.Line do
 
   def pop_equal(line, key) do
     case indexed(line) do
-      %{arguments: %{^key => tickets}} = indexed ->
-        tickets
-        |> :gb_sets.to_list()
-        |> Enum.take_while(&before_barriers?(indexed, &1))
-        |> pop_all(indexed)
+      %{arguments: %{^key => tickets}, barriers: barriers} ->
+        {barrier, _} = Tickets.first(barriers) || {:infinity, nil}
+        tickets |> Tickets.below(barrier) |> pop_all(line)
 
       _ ->
         {[], line}
     end
-  end
-
-  defp before_barriers?(line, ticket) do
-    :gb_sets.is_empty(line.barriers) or ticket < :gb_sets.smallest(line.barriers)
   end
 
   @doc "Takes a caller's requests, but for stops: those go on without it."
   @spec leave(t, pid) :: {[Schedule.request()], t}
   def leave(line, caller) do
     case indexed(line) do
-      %{callers: %{^caller => tickets}} = indexed ->
-        tickets
-        |> :gb_sets.to_list()
-        |> Enum.reject(&match?({:stop, _}, :gb_trees.get(&1, indexed.requests)))
-        |> pop_all(indexed)
-
-      _ ->
-        {[], line}
+      %{callers: %{^caller => tickets}} -> tickets |> Tickets.below(:infinity) |> pop_all(line)
+      _ -> {[], line}
     end
   end
 
   defp pop_all(tickets, line) do
     Enum.map_reduce(tickets, line, fn ticket, line ->
-      request = :gb_trees.get(ticket, line.requests)
+      request = Tickets.get(indexed(line).requests, ticket)
       {request, delete(line, ticket, request)}
     end)
   end
 
-  @doc "Finds a request by whom it is from."
-  @spec find(t, GenServer.from()) :: {ticket, Schedule.request()} | nil
-  def find(line, {caller, _tag} = from) do
-    line = indexed(line)
-    tickets = Map.get(line.callers, caller, :gb_sets.empty())
-
-    Enum.find_value(:gb_sets.to_list(tickets), fn ticket ->
-      request = :gb_trees.get(ticket, line.requests)
-      if Schedule.from(request) == from, do: {ticket, request}
-    end)
-  end
-
-  @doc "Takes the request that `find/2` found."
+  @doc "Takes the request with this ticket, which is there."
   @spec delete(t, ticket, Schedule.request()) :: t
   def delete({:one, ticket, _request, _probed?}, ticket, _), do: :none
 
   def delete(line, ticket, request) do
-    {caller, _tag} = Schedule.from(request)
+    requests = Tickets.delete(line.requests, ticket)
+    if Tickets.size(requests) == 0, do: :none, else: delete(line, requests, ticket, request)
+  end
+
+  defp delete(line, requests, ticket, request) do
+    {caller, _tag} = from = Schedule.from(request)
 
     line = %{
       line
-      | requests: :gb_trees.delete(ticket, line.requests),
+      | requests: requests,
+        froms: Map.delete(line.froms, from),
         callers: drop(line.callers, caller, ticket),
-        nested: :gb_sets.del_element(ticket, line.nested),
-        unprobed: :gb_sets.del_element(ticket, line.unprobed)
+        barriers: Tickets.delete(line.barriers, ticket),
+        nested: Tickets.delete(line.nested, ticket),
+        unprobed: Map.delete(line.unprobed, ticket)
     }
 
-    case arguments(request) do
-      :barrier -> %{line | barriers: :gb_sets.del_element(ticket, line.barriers)}
-      nil -> line
-      key -> %{line | arguments: drop(line.arguments, key, ticket)}
+    case request do
+      {kind, _, key, _} when kind != :register and key != nil ->
+        %{line | arguments: drop(line.arguments, key, ticket)}
+
+      _ ->
+        line
+    end
+  end
+
+  @doc "Finds a request by whom it is from."
+  @spec find(t, GenServer.from()) :: {ticket, Schedule.request()} | nil
+  def find(line, from) do
+    with %{froms: %{^from => ticket}, requests: requests} <- indexed(line) do
+      {ticket, Tickets.get(requests, ticket)}
+    else
+      _ -> nil
     end
   end
 
@@ -162,14 +168,14 @@ defmodule GenRegistry.Line do
   @spec nest(t, ticket) :: t
   def nest(line, ticket) do
     line = indexed(line)
-    %{line | nested: :gb_sets.add_element(ticket, line.nested)}
+    nested = line.nested |> Tickets.delete(ticket) |> Tickets.put(ticket, nil)
+    %{line | nested: nested}
   end
 
   @doc "Whether anybody in the line is in a worker's init."
   @spec nested?(t) :: boolean
-  def nested?(:none), do: false
-  def nested?({:one, _, _, _}), do: false
-  def nested?(line), do: not :gb_sets.is_empty(line.nested)
+  def nested?(%__MODULE__{nested: nested}), do: Tickets.size(nested) > 0
+  def nested?(_none_or_one), do: false
 
   @doc "Those of whom it has not been asked yet whether they are nested. Each is named once."
   @spec unprobed(t) :: {[GenServer.from()], t}
@@ -180,24 +186,21 @@ defmodule GenRegistry.Line do
     {[Schedule.from(request)], {:one, ticket, request, true}}
   end
 
-  def unprobed(line) do
-    froms =
-      for ticket <- :gb_sets.to_list(line.unprobed),
-          do: Schedule.from(:gb_trees.get(ticket, line.requests))
-
-    {froms, %{line | unprobed: :gb_sets.empty()}}
-  end
-
-  defp arguments({kind, _from, key, _work}) when kind in [:lookup_or_start, :start], do: key
-  defp arguments(_stop_or_registration), do: :barrier
+  def unprobed(line), do: {Map.values(line.unprobed), %{line | unprobed: %{}}}
 
   defp put(index, key, ticket) do
-    tickets = Map.get(index, key, :gb_sets.empty())
-    Map.put(index, key, :gb_sets.add(ticket, tickets))
+    tickets = Map.get(index, key, Tickets.new())
+    Map.put(index, key, Tickets.put(tickets, ticket, nil))
   end
 
   defp drop(index, key, ticket) do
-    tickets = :gb_sets.delete(ticket, Map.fetch!(index, key))
-    if :gb_sets.is_empty(tickets), do: Map.delete(index, key), else: Map.put(index, key, tickets)
+    case index do
+      %{^key => tickets} ->
+        tickets = Tickets.delete(tickets, ticket)
+        if Tickets.size(tickets) == 0, do: Map.delete(index, key), else: %{index | key => tickets}
+
+      %{} ->
+        index
+    end
   end
 end

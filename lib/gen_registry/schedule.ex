@@ -18,7 +18,7 @@ defmodule GenRegistry.Schedule do
   #   * Whatever happens costs the same per request that it answers, up to a logarithm of what is in
   #     flight.
 
-  alias GenRegistry.{Line, Starters, Types}
+  alias GenRegistry.{Line, Starters, Tickets, Types}
 
   defstruct [
     :max_starting,
@@ -26,7 +26,7 @@ defmodule GenRegistry.Schedule do
     :waiting?,
     flights: %{},
     # The ids that wait for a place, by the tickets of their first requests.
-    queue: :gb_trees.empty(),
+    queue: Tickets.new(),
     # How many starts run that take a place.
     places: 0,
     tickets: 0,
@@ -68,7 +68,7 @@ defmodule GenRegistry.Schedule do
           max_starting: pos_integer,
           waiting?: (from -> boolean),
           flights: %{id => {stage, Line.t()}},
-          queue: :gb_trees.tree(Line.ticket(), id),
+          queue: Tickets.t(),
           places: non_neg_integer,
           tickets: Line.ticket(),
           starters: Starters.t()
@@ -122,7 +122,7 @@ defmodule GenRegistry.Schedule do
 
   @doc "How many ids are in flight, and how many of these wait for a place."
   @spec counts(t) :: {in_flight :: non_neg_integer, queued :: non_neg_integer}
-  def counts(schedule), do: {map_size(schedule.flights), :gb_trees.size(schedule.queue)}
+  def counts(schedule), do: {map_size(schedule.flights), Tickets.size(schedule.queue)}
 
   ## Requests
 
@@ -276,14 +276,14 @@ defmodule GenRegistry.Schedule do
       true ->
         {froms, line} = Line.unprobed(line)
         schedule = put(schedule, id, {:queued, ticket}, line)
-        schedule = %{schedule | queue: :gb_trees.insert(ticket, id, schedule.queue)}
+        schedule = %{schedule | queue: Tickets.put(schedule.queue, ticket, id)}
         {schedule, if(froms == [], do: [], else: [{:probe, id, froms}])}
     end
   end
 
   # Whether there is a place, for which nobody waits.
   defp place?(schedule) do
-    schedule.places < schedule.max_starting and :gb_trees.is_empty(schedule.queue)
+    schedule.places < schedule.max_starting and Tickets.size(schedule.queue) == 0
   end
 
   defp launch(schedule, id, request, line, kind) do
@@ -301,14 +301,14 @@ defmodule GenRegistry.Schedule do
 
   # Gives free places to those who wait for one, in order.
   defp fill_places(schedule) do
-    if schedule.places < schedule.max_starting and not :gb_trees.is_empty(schedule.queue) do
-      {_ticket, id, queue} = :gb_trees.take_smallest(schedule.queue)
-      {{:queued, ticket}, line} = schedule.flights[id]
-      {schedule, actions} = fill_place(%{schedule | queue: queue}, id, ticket, line)
+    with true <- schedule.places < schedule.max_starting,
+         {ticket, id} <- Tickets.first(schedule.queue) do
+      {{:queued, ^ticket}, line} = schedule.flights[id]
+      {schedule, actions} = schedule |> unqueue(ticket) |> fill_place(id, ticket, line)
       {schedule, more} = fill_places(schedule)
       {schedule, actions ++ more}
     else
-      {schedule, []}
+      _ -> {schedule, []}
     end
   end
 
@@ -325,7 +325,7 @@ defmodule GenRegistry.Schedule do
   end
 
   defp unqueue(schedule, ticket) do
-    %{schedule | queue: :gb_trees.delete(ticket, schedule.queue)}
+    %{schedule | queue: Tickets.delete(schedule.queue, ticket)}
   end
 
   # The id's flight is over: the next one begins, and those of others for which there is a place.

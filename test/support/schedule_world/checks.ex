@@ -5,7 +5,7 @@ defmodule ScheduleWorld.Checks do
   import ExUnit.Assertions
   import ScheduleWorld
 
-  alias GenRegistry.{Line, Schedule, Starters}
+  alias GenRegistry.{Line, Schedule, Starters, Tickets}
 
   def check(%{schedule: schedule} = world) do
     queued = queued(world)
@@ -19,10 +19,14 @@ defmodule ScheduleWorld.Checks do
     assert flying -- Enum.uniq(flying) == [], "an id has one flight"
     assert Enum.sort(flying) == Enum.sort(Map.keys(schedule.flights))
     assert Schedule.counts(schedule) == {length(flying), length(queued)}
-    for {id, flight} <- schedule.flights, do: check_flight(world, id, flight)
+
+    for {id, flight} <- schedule.flights do
+      assert Schedule.in_flight?(schedule, id)
+      check_flight(world, id, flight)
+    end
 
     in_order = Enum.sort_by(queued, &age(hd(line(world, &1))))
-    assert :gb_trees.values(schedule.queue) == in_order
+    assert queued(schedule.queue) == in_order
 
     check_starters(world)
     world
@@ -32,7 +36,7 @@ defmodule ScheduleWorld.Checks do
     assert world.runs == %{}, "they wait for each other"
     assert world.waiting == %{}, "some were not answered"
     assert {schedule.flights, schedule.places} == {%{}, 0}
-    assert :gb_trees.is_empty(schedule.queue)
+    assert Tickets.size(schedule.queue) == 0
     assert world.lines == %{}
   end
 
@@ -95,6 +99,13 @@ defmodule ScheduleWorld.Checks do
     case Line.first(line) do
       nil -> []
       {ticket, request} -> [request | to_list(Line.delete(line, ticket, request))]
+    end
+  end
+
+  defp queued(queue) do
+    case Tickets.first(queue) do
+      nil -> []
+      {ticket, id} -> [id | queued(Tickets.delete(queue, ticket))]
     end
   end
 end

@@ -53,6 +53,7 @@ defmodule ScheduleWorld.Events do
     :kept_busy,
     :cleared,
     :stopped,
+    :not_found,
     :nested_start,
     :nested_start_later,
     :nested_behind_others,

@@ -132,7 +132,6 @@ defmodule ScheduleWorld.News do
   end
 
   defp told_nested(world, id, from, starter, expected) do
-    # What comes of it for a registration is that one's own.
     decided(world, :nested, expected, &Schedule.nested(&1, id, from, starter))
   end
 
