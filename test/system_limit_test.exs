@@ -14,7 +14,7 @@ defmodule GenRegistry.SystemLimitTest do
       OtherVM.eval(
         vm,
         quote do
-          {:ok, registry} = GenRegistry.start_link(IdleWorker, name: R)
+          {:ok, _} = GenRegistry.start_link(IdleWorker, name: R)
           start = fn -> GenRegistry.start(R, :id, [], :infinity) end
 
           take = fn take, taken ->
