@@ -264,7 +264,8 @@ defmodule GenRegistry.DeathsTest do
           end
         end
 
-        assert {:error, _} = GenRegistry.start(registry, :id, [:answer, start_link])
+        # As `start_link` said.
+        assert {:ok, _} = GenRegistry.start(registry, :id, [:answer, start_link])
         assert_nothing_left(registry)
       end
 
