@@ -186,18 +186,16 @@ defmodule GenRegistry.ReportsTest do
   test "no argument is told", context do
     secret = "a very secret word"
 
-    cases = [
-      # There is no start_link with so many.
-      {FunWorker, [secret, secret]},
-      # No clause of it takes such.
-      {__MODULE__.Clauses, [secret]},
-      # It hands them on to what takes none such.
-      {FunWorker, [fn -> String.to_existing_atom(secret) end]},
-      {FunWorker, [fn -> :erlang.atom_to_list(secret) end]}
-    ]
-
-    for {{worker_module, args}, n} <- Enum.with_index(cases) do
-      registry = registry(%{context | test: :"case #{n}"}, worker_module: worker_module)
+    for {name, worker_module, args} <- [
+          # There is no start_link with so many.
+          {:two, FunWorker, [secret, secret]},
+          # No clause of it takes such.
+          {:clauses, __MODULE__.Clauses, [secret]},
+          # It hands them on to what takes none such.
+          {:to_atom, FunWorker, [fn -> String.to_existing_atom(secret) end]},
+          {:to_list, FunWorker, [fn -> :erlang.atom_to_list(secret) end]}
+        ] do
+      registry = registry(%{context | test: name}, worker_module: worker_module)
 
       text =
         capture_log(fn ->
