@@ -21,7 +21,7 @@ defmodule Bench.Part.InFlight do
     registries = for size <- sizes, do: {size, start_registry(size)}
 
     measured =
-      for round <- 0..rounds(),
+      for round <- 0..(2 * rounds()),
           {size, name} <- in_turn(registries, round + 1),
           do: {round, size, events(name)}
 

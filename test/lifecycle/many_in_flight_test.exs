@@ -185,33 +185,54 @@ defmodule GenRegistry.ManyInFlightTest do
     assert cost.(@many) < @same * cost.(500)
   end
 
-  test "a start in the init of a worker, when all places are taken", context do
-    prepare = fn registry ->
-      test = self()
+  # A start that holds a place, and in it starts others as it is told to: these need none.
+  defp nesting(registry) do
+    test = self()
 
-      nesting = fn ->
-        send(test, {:nesting, self()})
-        nest(registry, test)
-      end
-
-      ask(fn -> GenRegistry.start(registry, :nesting, [nesting], :infinity) end)
-      reached(:nesting)
+    nesting = fn ->
+      send(test, {:nesting, self()})
+      nest(registry, test)
     end
 
-    assert_same(context, @times, prepare, fn registry, starter, n ->
-      send(starter, {:nest, n})
+    ask(fn -> GenRegistry.start(registry, :nesting, [nesting], :infinity) end)
+    reached(:nesting)
+  end
+
+  defp nest(registry, test) do
+    receive do
+      {:nest, n, start_link} ->
+        send(
+          test,
+          {:nested, n, GenRegistry.start(registry, {:inner, n}, [start_link], :infinity)}
+        )
+
+        nest(registry, test)
+    end
+  end
+
+  test "a start in the init of a worker, when all places are taken", context do
+    assert_same(context, @times, &nesting/1, fn registry, starter, n ->
+      send(starter, {:nest, n, idle()})
       assert_receive {:nested, ^n, {:ok, _}}
       {:ok, _} = :sys.log(registry, :get, :infinity)
     end)
   end
 
-  # In a start: starts others, as it is told to.
-  defp nest(registry, test) do
-    receive do
-      {:nest, n} ->
-        send(test, {:nested, n, GenRegistry.start(registry, {:inner, n}, [idle()], :infinity)})
-        nest(registry, test)
+  test "the death of a starter in a start", context do
+    test = self()
+
+    killed = fn ->
+      send(test, {:killed, self()})
+      hang()
     end
+
+    assert_same(context, 10, &nesting/1, fn registry, starter, n ->
+      send(starter, {:nest, n, killed})
+      kill(reached(:killed))
+      assert_receive {:nested, ^n, {:error, {:starter_died, :killed}}}
+      # And what it had begun is looked for.
+      eventually(fn -> GenRegistry.info(registry).stopping == 0 end)
+    end)
   end
 
   # All is found out where it ran, in a starter: by its links, which are few.

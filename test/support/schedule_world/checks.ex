@@ -26,7 +26,7 @@ defmodule ScheduleWorld.Checks do
     end
 
     in_order = Enum.sort_by(queued, &age(hd(line(world, &1))))
-    assert queued(schedule.queue) == in_order
+    assert queued_ids(schedule.queue) == in_order
 
     check_starters(world)
     world
@@ -102,10 +102,10 @@ defmodule ScheduleWorld.Checks do
     end
   end
 
-  defp queued(queue) do
+  defp queued_ids(queue) do
     case Tickets.first(queue) do
       nil -> []
-      {ticket, id} -> [id | queued(Tickets.delete(queue, ticket))]
+      {ticket, id} -> [id | queued_ids(Tickets.delete(queue, ticket))]
     end
   end
 end
