@@ -16,7 +16,7 @@ defmodule GenRegistry.CleanRoom do
   # These have the VM's defaults, which it was started with.
   @heap_flags [:max_heap_size, :min_heap_size, :min_bin_vheap_size, :fullsweep_after]
 
-  @enforce_keys [:flags, :dictionary, :group_leader, :links, :monitors]
+  @enforce_keys [:flags, :dictionary, :group_leader, :links, :linked, :monitors, :monitored]
   defstruct @enforce_keys
 
   @typedoc "How the process was."
@@ -25,7 +25,9 @@ defmodule GenRegistry.CleanRoom do
           dictionary: [{term, term}],
           group_leader: pid,
           links: [pid | port],
-          monitors: [term]
+          linked: integer,
+          monitors: [term],
+          monitored: integer
         }
 
   @doc "Notes how the calling process is."
@@ -33,27 +35,33 @@ defmodule GenRegistry.CleanRoom do
   def note do
     {:garbage_collection, heap} = :erlang.process_info(self(), :garbage_collection)
 
-    %__MODULE__{
+    update(%__MODULE__{
       flags: @flags ++ Keyword.take(heap, @heap_flags) ++ distribution_flags(),
       dictionary: :erlang.get(),
       group_leader: :erlang.group_leader(),
-      links: links(),
-      monitors: monitors()
-    }
+      links: [],
+      linked: 0,
+      monitors: [],
+      monitored: 0
+    })
   end
 
   # Not there on all OTPs.
   defp distribution_flags do
-    [async_dist: :erlang.process_flag(:async_dist, false)]
+    [async_dist: apply(:erlang, :process_flag, [:async_dist, false])]
   rescue
     ArgumentError -> []
   end
 
   @doc "Sets the flags as they were."
   @spec reset_flags(t) :: :ok
-  def reset_flags(room) do
-    for {flag, value} <- room.flags, do: :erlang.process_flag(flag, value)
-    :ok
+  def reset_flags(room), do: set_flags(room.flags)
+
+  defp set_flags([]), do: :ok
+
+  defp set_flags([{flag, value} | flags]) do
+    :erlang.process_flag(flag, value)
+    set_flags(flags)
   end
 
   @doc "Makes flags, dictionary, group leader and registered name what they were."
@@ -75,32 +83,45 @@ defmodule GenRegistry.CleanRoom do
     :ok
   end
 
-  @doc "The links that came since this was noted, whether monitors did, and how the process is now."
-  @spec news(t) :: {links :: [pid | port], monitors? :: boolean, t}
-  def news(room) do
+  @doc """
+  The links that came since this was noted, but for that to the worker, whether monitors did, and how
+  the process is now.
+  """
+  @spec news(t, worker :: pid | nil) :: {links :: [pid | port], monitors? :: boolean, t}
+  def news(room, worker) do
     now = update(room)
-    {added(now.links, room.links), added(now.monitors, room.monitors) != [], now}
+    expected = if :lists.member(worker, now.links), do: 1, else: 0
+
+    # The lists are in no certain order, and comparing them takes long. If no news of an end waits,
+    # their lengths say enough.
+    if :erlang.process_info(self(), :message_queue_len) == {:message_queue_len, 0} and
+         now.linked == room.linked + expected and now.monitored == room.monitored do
+      {[], false, now}
+    else
+      {List.delete(now.links -- room.links, worker), now.monitors -- room.monitors != [], now}
+    end
   end
 
   @doc "From here on, the present links and monitors are no news."
   @spec update(t) :: t
-  def update(room), do: %{room | links: links(), monitors: monitors()}
-
-  defp links do
+  def update(room) do
     {:links, links} = :erlang.process_info(self(), :links)
-    links
-  end
-
-  defp monitors do
     {:monitors, monitors} = :erlang.process_info(self(), :monitors)
-    monitors
+
+    %{
+      room
+      | links: links,
+        linked: length(links),
+        monitors: monitors,
+        monitored: length(monitors)
+    }
   end
 
-  # The VM lists both in one order, so the usual case is one pass.
-  defp added(now, before), do: if(within?(now, before), do: [], else: now -- before)
+  @doc "An exit signal came: there is a link less."
+  @spec unlinked(t) :: t
+  def unlinked(room), do: %{room | linked: room.linked - 1}
 
-  defp within?([same | now], [same | before]), do: within?(now, before)
-  defp within?([], _before), do: true
-  defp within?(_now, []), do: false
-  defp within?(now, [_gone | before]), do: within?(now, before)
+  @doc "A monitor came to its end: there is one less."
+  @spec unmonitored(t) :: t
+  def unmonitored(room), do: %{room | monitored: room.monitored - 1}
 end

@@ -121,26 +121,13 @@ defmodule GenRegistry.Starter do
   def handle_info({:EXIT, server, _reason}, %{server: server} = state), do: stop(state)
 
   def handle_info({:EXIT, pid, reason}, state) do
+    state = %{state | room: CleanRoom.unlinked(state.room)}
     {:noreply, state |> note_exit(pid, reason) |> make_room(), @idle}
   end
 
-  # Another one is there, or will be.
-  def handle_info({:DOWN, _, :process, events, _}, %{events: events} = state) do
-    Server.which_events(state.server, self())
-    {:noreply, state, @idle}
-  end
-
-  # A worker that is not linked, or the news of its link comes later.
   def handle_info({:DOWN, monitor, :process, pid, reason}, state) do
-    case state.workers do
-      %{^pid => {_id, _registered, ^monitor}} ->
-        # A monitor may come too late for the reason, a link does not.
-        reason = if reason == :noproc, do: link_reason(pid), else: reason
-        {:noreply, note_exit(state, pid, reason), @idle}
-
-      _ ->
-        {:noreply, state, @idle}
-    end
+    state = %{state | room: CleanRoom.unmonitored(state.room)}
+    {:noreply, note_down(state, monitor, pid, reason), @idle}
   end
 
   def handle_info(:timeout, %{collected?: false} = state) do
@@ -174,8 +161,8 @@ defmodule GenRegistry.Starter do
     result = start_worker(state, id, args)
     CleanRoom.restore(state.room)
 
-    case CleanRoom.news(state.room) do
-      {links, false, room} when links == [] or links == [elem(result, 1)] ->
+    case CleanRoom.news(state.room, worker(result)) do
+      {[], false, room} ->
         state = enough(%{state | room: room})
         answer(state, id, from, result, state(state))
         state
@@ -192,7 +179,7 @@ defmodule GenRegistry.Starter do
     result = start_worker(state, id, args)
     ended = System.monotonic_time()
     CleanRoom.reset_flags(state.room)
-    {links, monitors?, _room} = CleanRoom.news(state.room)
+    {links, monitors?, _room} = CleanRoom.news(state.room, worker(result))
     end_leftovers(state, result, links)
     state = watch(state, id, result, ended)
     answer(state, id, from, result, :handling)
@@ -314,9 +301,9 @@ defmodule GenRegistry.Starter do
   # Links to others are undone. With processes of its own but the worker, with ports, and with
   # monitors, whose references are not known, it takes no more starts.
   defp settle(state, result, links, monitors?) do
-    {more, more?, _room} = CleanRoom.news(state.room)
+    {more, more?, _room} = CleanRoom.news(state.room, worker(result))
     links = Enum.uniq(links ++ more)
-    strangers = for link <- links, not worker?(link, result), not undone?(link), do: link
+    strangers = for link <- links, not undone?(link), do: link
     state = %{state | room: CleanRoom.update(state.room), strangers: strangers ++ state.strangers}
 
     if strangers != [] or monitors? or more?,
@@ -324,9 +311,10 @@ defmodule GenRegistry.Starter do
       else: enough(state)
   end
 
-  defp worker?(pid, {:ok, pid}), do: true
-  defp worker?(pid, {:not_registered, _reason, pid}), do: parent(pid) == self()
-  defp worker?(_link, _result), do: false
+  # A process that was refused stays its parent's, if that is this one.
+  defp worker({:ok, pid}), do: pid
+  defp worker({:not_registered, _reason, pid}), do: if(parent(pid) == self(), do: pid)
+  defp worker(_result), do: nil
 
   defp undone?(link), do: is_pid(link) and parent(link) != self() and Process.unlink(link)
 
@@ -411,6 +399,26 @@ defmodule GenRegistry.Starter do
   end
 
   defp note_exit(state, _pid, _reason), do: state
+
+  # There is another one, or will be.
+  defp note_down(%{events: events} = state, _monitor, events, _reason) do
+    Server.which_events(state.server, self())
+    state
+  end
+
+  # A worker that was not linked, or the news of its link comes later.
+  defp note_down(%{workers: workers} = state, monitor, pid, reason)
+       when is_map_key(workers, pid) and elem(:erlang.map_get(pid, workers), 2) == monitor do
+    # A monitor may come too late for the reason, a link does not.
+    if reason == :noproc do
+      state = note_exit(state, pid, link_reason(pid))
+      %{state | room: CleanRoom.update(state.room)}
+    else
+      note_exit(state, pid, reason)
+    end
+  end
+
+  defp note_down(state, _monitor, _pid, _reason), do: state
 
   # Those that are linked to a dead process are told one after the other: while the link is there,
   # word of it is on the way. It may be that it had unlinked itself.
