@@ -13,7 +13,8 @@ use rustler::sys::{
 };
 use rustler::{Env, Term};
 
-use crate::flatten::{TooLarge, Words, compound, immediate};
+use crate::flatten::{Words, compound, immediate};
+use crate::weigh::Unfit;
 
 /// How many words of an id a normal scheduler may handle: some tens of microseconds.
 pub const NORMAL: usize = 8 * 1024;
@@ -28,6 +29,8 @@ pub enum Failed {
     TooLarge,
     /// The term is larger than any id.
     NoId,
+    /// Elixir has to measure the id: see `measured.rs`.
+    Sealed,
     /// An argument is of the wrong kind.
     BadArg,
 }
@@ -87,6 +90,7 @@ pub unsafe fn run<const ARITY: usize>(
         match body(call, terms, limit) {
             Ok(term) => term.as_c_arg(),
             Err(Failed::NoId) => crate::atoms::not_found().as_c_arg(),
+            Err(Failed::Sealed) => crate::atoms::sealed().as_c_arg(),
             // SAFETY: it is the call's own environment.
             Err(Failed::BadArg) => unsafe { enif_make_badarg(env) },
             Err(Failed::TooLarge) => {
@@ -129,11 +133,9 @@ pub fn compound_of_any_size<'w, 'a: 'w>(
     words: &'w mut Words,
     limit: usize,
 ) -> Result<Id<'w, Term<'a>>, Failed> {
-    compound(term, words, limit.min(LARGEST)).map_err(|TooLarge| {
-        if limit < LARGEST {
-            Failed::TooLarge
-        } else {
-            Failed::NoId
-        }
+    compound(term, words, limit.min(LARGEST)).map_err(|unfit| match unfit {
+        Unfit::Sealed => Failed::Sealed,
+        Unfit::TooLarge if limit < LARGEST => Failed::TooLarge,
+        Unfit::TooLarge => Failed::NoId,
     })
 }

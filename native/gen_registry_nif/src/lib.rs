@@ -10,24 +10,29 @@ macro_rules! point {
     };
 }
 
+mod asked;
 mod copied;
 #[cfg(feature = "doors")]
 mod doors;
 mod flatten;
 mod hot;
 mod many;
+mod measured;
 mod memory;
+mod nested;
 mod registry;
+mod timeslice;
 mod unflatten;
+mod weigh;
 mod words;
 
 use registry_table::{Conflict, Cursor, Pid, Pinned, Stored, Table, Worker, pin};
-use rustler::schedule::consume_timeslice;
 use rustler::{Encoder, Env, Error, LocalPid, NifResult, ResourceArc, Term};
 
 use crate::copied::Copied;
 use crate::hot::{Failed, with_id};
 use crate::registry::{Handle, NAMES, Opened, Registered, Registry, Slot, is_alive};
+use crate::timeslice::charge;
 use crate::unflatten::{size, to_term};
 use crate::words::{pid_from_local, pid_from_term, pid_to_term, term_word};
 
@@ -52,6 +57,7 @@ mod atoms {
         not_running,
         ok,
         pid_taken,
+        sealed,
     }
 }
 
@@ -122,9 +128,12 @@ fn lookup_id<'a>(
     [name, pid]: [Term<'a>; 2],
     limit: usize,
 ) -> Result<Term<'a>, Failed> {
-    let answer = |id: Stored<'_, Copied>| match size(&id) <= limit {
-        true => Ok((atoms::ok(), to_term(env, id)).encode(env)),
-        false => Err(Failed::TooLarge),
+    let answer = |id: Stored<'_, Copied>| match size(&id) {
+        size if size > limit => Err(Failed::TooLarge),
+        size => {
+            charge(env, size);
+            Ok((atoms::ok(), to_term(env, id)).encode(env))
+        }
     };
     let pid = pid_from_term(pid);
     let found = with_table(name, |table, _| {
@@ -252,10 +261,13 @@ hot::nif!(c"guests", 1, guests);
 
 fn sample<'a>(env: Env<'a>, [name]: [Term<'a>; 1], limit: usize) -> Result<Term<'a>, Failed> {
     let sample = with_table(name, |table, _| {
-        table.sample(|id, pid| match size(&id) <= limit {
-            true => entry_to_term(env, id, pid),
+        table.sample(|id, pid| match size(&id) {
             // Not once more on a dirty scheduler: it would draw another one, and such ids too seldom.
-            false => pid_to_term(env, pid),
+            size if size > limit => pid_to_term(env, pid),
+            size => {
+                charge(env, size);
+                entry_to_term(env, id, pid)
+            }
         })
     });
     Ok(match sample {
@@ -292,16 +304,18 @@ fn scan_those<'a>(
     let cursor = cursor.decode().map_err(|_| Failed::BadArg)?;
     let mut entries = Term::list_new_empty(env);
     let mut left = Some(limit);
-    // What the VM takes for one reduction is some hundred: others must have their turn.
-    consume_timeslice(env, 5);
+    let mut words = 0;
     let next = with_table(name, |table, _| {
         table.scan(Cursor::from_bits(cursor), STEP, |id, pid| {
-            left = left.and_then(|left| left.checked_sub(size(&id)));
+            let size = size(&id);
+            left = left.and_then(|left| left.checked_sub(size));
             if left.is_some() && wanted(table, pid) {
+                words += size;
                 entries = entries.list_prepend(entry_to_term(env, id, pid));
             }
         })
     });
+    charge(env, STEP + words);
     match (next, left) {
         (_, None) => Err(Failed::TooLarge),
         (Some(Some(next)), _) => Ok((entries, next.to_bits()).encode(env)),

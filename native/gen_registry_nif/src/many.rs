@@ -3,12 +3,13 @@
 use std::num::NonZeroU64;
 
 use registry_table::{Id, Table};
-use rustler::schedule::consume_timeslice;
 use rustler::sys::{ErlNifEnv, ErlNifTerm, enif_make_list_from_array, enif_make_tuple_from_array};
 use rustler::{Env, Term};
 
-use crate::flatten::{Words, cell, compound, immediate};
+use crate::asked::cell;
+use crate::flatten::{Words, compound, immediate};
 use crate::hot::{Failed, NORMAL, compound_of_any_size};
+use crate::timeslice::charge;
 use crate::words::{pid_to_term, to_raw};
 use crate::{atoms, with_table};
 
@@ -78,8 +79,8 @@ pub fn lookup_many<'a>(
             found += 1;
         }
     }
-    // A long list is many calls, of which each would count as next to nothing.
-    consume_timeslice(env, 1);
+    // What each id takes besides its own words.
+    charge(env, 2 * many);
     // SAFETY: the pairs were just made in this environment, and the rest came with the call.
     unsafe {
         let found = enif_make_list_from_array(env.as_c_arg(), terms.as_ptr(), found as u32);

@@ -26,6 +26,13 @@ pub fn from_word(env: Env<'_>, word: u64) -> Term<'_> {
     unsafe { Term::new(env, to_raw(word)) }
 }
 
+/// The term that a word of a compound term of this environment is.
+#[inline]
+pub fn term_of(env: Env<'_>, word: u64) -> Term<'_> {
+    // SAFETY: only words come here that `elements` gave of a tuple of this environment.
+    unsafe { Term::new(env, to_raw(word)) }
+}
+
 /// Whether a term is its own value rather than a pointer to it: small integers, atoms, `[]`, and
 /// the pids and ports of this node. [`check_tags`] makes sure that this VM agrees.
 #[inline]
@@ -60,6 +67,9 @@ pub enum Guess {
     Binary,
     Integer,
     Map,
+    List,
+    /// A reference, or a pid or port of another node.
+    Name,
     None,
 }
 
@@ -68,7 +78,7 @@ pub enum Guess {
 pub fn guess(term: Term<'_>) -> Guess {
     let word = term_word(term);
     if !is_boxed(word) {
-        return Guess::None;
+        return Guess::List;
     }
     // SAFETY: such a term points to its header, a word, which is there for as long as the term's
     // environment. `check_tags` has seen that this VM's terms are like that.
@@ -76,6 +86,7 @@ pub fn guess(term: Term<'_>) -> Guess {
     match header & 0x3F {
         0x00 => Guess::Tuple,
         0x08 | 0x0C => Guess::Integer,
+        0x10 | 0x30 | 0x34 | 0x38 => Guess::Name,
         0x20 | 0x24 | 0x28 => Guess::Binary,
         0x3C => Guess::Map,
         _ => Guess::None,
