@@ -8,9 +8,9 @@ use std::mem::MaybeUninit;
 use once_cell::sync::OnceCell;
 use registry_table::Opaque;
 use rustler::sys::{
-    ErlNifMapIterator, ErlNifMapIteratorEntry, enif_get_double, enif_get_list_cell,
-    enif_get_tuple, enif_is_identical, enif_make_double, enif_map_iterator_create,
-    enif_map_iterator_destroy, enif_map_iterator_get_pair, enif_map_iterator_next,
+    ErlNifMapIterator, ErlNifMapIteratorEntry, enif_get_double, enif_get_list_cell, enif_get_tuple,
+    enif_is_identical, enif_make_double, enif_map_iterator_create, enif_map_iterator_destroy,
+    enif_map_iterator_get_pair, enif_map_iterator_next,
 };
 use rustler::{Binary, Encoder, Env, Term};
 

@@ -16,7 +16,7 @@ use rustler::{ResourceArc, Term};
 use crate::asked::*;
 use crate::measured::Measured;
 use crate::nested::{Many, nested};
-use crate::timeslice::charge;
+use crate::timeslice::{VM_WORD, charge};
 use crate::weigh::{NAME, Unfit};
 use crate::words::*;
 
@@ -97,11 +97,15 @@ pub fn compound<'w, 't: 'w>(
 }
 
 /// The form of a term of so many words that only the VM can compare.
-pub fn opaque<'w, 't>(term: Term<'t>, words: usize, limit: usize) -> Result<Id<'w, Term<'t>>, Unfit> {
+pub fn opaque<'w, 't>(
+    term: Term<'t>,
+    words: usize,
+    limit: usize,
+) -> Result<Id<'w, Term<'t>>, Unfit> {
     if words > limit {
         return Err(Unfit::TooLarge);
     }
-    charge(term.get_env(), words);
+    charge(term.get_env(), VM_WORD * words);
     Ok(Id::Opaque {
         hash: term.hash_internal(*SALT),
         words: words as u32,
@@ -248,4 +252,3 @@ fn copy<'w, 'b, const N: usize>(
         _ => (words, chunks),
     }
 }
-

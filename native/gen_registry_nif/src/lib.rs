@@ -32,7 +32,7 @@ use rustler::{Encoder, Env, Error, LocalPid, NifResult, ResourceArc, Term};
 use crate::copied::Copied;
 use crate::hot::{Failed, with_id};
 use crate::registry::{Handle, NAMES, Opened, Registered, Registry, Slot, is_alive};
-use crate::timeslice::charge;
+use crate::timeslice::{TERM, VM_WORD, charge};
 use crate::unflatten::{size, to_term};
 use crate::words::{pid_from_local, pid_from_term, pid_to_term, term_word};
 
@@ -131,7 +131,7 @@ fn lookup_id<'a>(
     let answer = |id: Stored<'_, Copied>| match size(&id) {
         size if size > limit => Err(Failed::TooLarge),
         size => {
-            charge(env, size);
+            charge(env, VM_WORD * size);
             Ok((atoms::ok(), to_term(env, id)).encode(env))
         }
     };
@@ -265,7 +265,7 @@ fn sample<'a>(env: Env<'a>, [name]: [Term<'a>; 1], limit: usize) -> Result<Term<
             // Not once more on a dirty scheduler: it would draw another one, and such ids too seldom.
             size if size > limit => pid_to_term(env, pid),
             size => {
-                charge(env, size);
+                charge(env, VM_WORD * size);
                 entry_to_term(env, id, pid)
             }
         })
@@ -315,7 +315,7 @@ fn scan_those<'a>(
             }
         })
     });
-    charge(env, STEP + words);
+    charge(env, TERM * STEP + VM_WORD * words);
     match (next, left) {
         (_, None) => Err(Failed::TooLarge),
         (Some(Some(next)), _) => Ok((entries, next.to_bits()).encode(env)),

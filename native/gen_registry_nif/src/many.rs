@@ -19,6 +19,9 @@ const CHUNK: usize = 128;
 /// How many words each of them may have, so that together they have no more than a single id may.
 const SHARE: usize = NORMAL / CHUNK;
 
+/// About how many nanoseconds an id takes besides its words.
+const EACH: usize = 50;
+
 /// Answers the pairs of the first ids that are there, and the rest of the ids. A large id has a call
 /// of its own.
 pub fn lookup_many<'a>(
@@ -80,7 +83,7 @@ pub fn lookup_many<'a>(
         }
     }
     // What each id takes besides its own words.
-    charge(env, 2 * many);
+    charge(env, EACH * many);
     // SAFETY: the pairs were just made in this environment, and the rest came with the call.
     unsafe {
         let found = enif_make_list_from_array(env.as_c_arg(), terms.as_ptr(), found as u32);

@@ -7,7 +7,7 @@
 use rustler::{Encoder, Env, Resource, ResourceArc, Term};
 
 use crate::hot::{self, Failed, LARGEST};
-use crate::timeslice::charge;
+use crate::timeslice::{TERM, charge};
 use crate::weigh::weigh;
 
 /// So many words an id has.
@@ -35,7 +35,7 @@ fn measure<'a>(
         sealed = sealed.list_prepend(part);
         Ok(())
     });
-    charge(env, *weighed.as_ref().unwrap_or(&most));
+    charge(env, TERM * weighed.as_ref().unwrap_or(&most));
     match weighed {
         Ok(more) => Ok((words + more, sealed).encode(env)),
         Err(_) if limit < LARGEST => Err(Failed::TooLarge),

@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use crate::asked::{Kind, Pairs, cell, kind};
 use crate::flatten::{fill, opaque};
-use crate::timeslice::charge;
+use crate::timeslice::{PAIR, TERM, WORD, charge};
 use crate::weigh::{BIG, NAME, Unfit, weigh};
 use crate::words::*;
 
@@ -31,10 +31,16 @@ pub fn nested<'w, 't: 'w>(
         words,
         opaque: 0,
         limit,
+        nanoseconds: 0,
     };
     let flattened = flattener.nested(term, DEPTH);
-    let Flattener { words, opaque: more, .. } = flattener;
-    charge(term.get_env(), words.len() + more);
+    let Flattener {
+        words,
+        opaque: more,
+        nanoseconds,
+        ..
+    } = flattener;
+    charge(term.get_env(), nanoseconds + WORD * words.len());
     flattened?;
     if more > 0 {
         return opaque(term, words.len() + more, limit);
@@ -50,6 +56,8 @@ struct Flattener<'w> {
     opaque: usize,
     /// How many words there may be.
     limit: usize,
+    /// About how long the walk has taken.
+    nanoseconds: usize,
 }
 
 impl Flattener<'_> {
@@ -62,14 +70,18 @@ impl Flattener<'_> {
     /// Flattens a term inside an id, so that it tells its own end.
     fn nested(&mut self, term: Term<'_>, depth: usize) -> Result<(), Unfit> {
         let left = self.left()?;
+        self.nanoseconds += TERM;
         let word = term_word(term);
         if is_immediate(word) {
             self.words.push(word);
             return Ok(());
         }
         let Some(deeper) = depth.checked_sub(1) else {
-            self.opaque += weigh(term, left, |_| Err(Unfit::Sealed))?;
-            return Ok(());
+            let deep = weigh(term, left, |_| Err(Unfit::Sealed));
+            let words = *deep.as_ref().unwrap_or(&left);
+            self.nanoseconds += TERM * words;
+            self.opaque += words;
+            return deep.map(|_| ());
         };
         match kind(term) {
             Kind::Float(word) => self.words.extend([Header::Float.word(0), word]),
@@ -125,6 +137,7 @@ impl Flattener<'_> {
             self.nested(value, deeper)?;
             ends.push(self.words.len());
         }
+        self.nanoseconds += PAIR * ends.len();
         self.words[start] = Header::Map.word(ends.len());
         if ends.len() > SMALL_MAP {
             self.sort(start + 1, &ends);
