@@ -13,7 +13,8 @@ defmodule GenRegistry.Native do
     :gen_registry
     |> :code.priv_dir()
     |> :filename.join(~c"native/gen_registry_nif")
-    |> :erlang.load_nif(0)
+    # The NIF checks whether this VM's ports are as it takes them.
+    |> :erlang.load_nif(:erlang.ports())
   end
 
   # Whatever takes an id returns `:sealed` for one that the NIF cannot measure by itself: then it wants

@@ -2,6 +2,9 @@
 //!
 //! Each function is described where Elixir sees it, in `lib/gen_registry/native.ex`.
 
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("GenRegistry needs a 64-bit system: it reads terms as words of 64 bits");
+
 /// A place in the code that the checks look at, from here to the end of the block: see `doors.rs`.
 macro_rules! point {
     ($name:expr) => {
@@ -21,6 +24,7 @@ mod measured;
 mod memory;
 mod nested;
 mod registry;
+mod tags;
 mod timeslice;
 mod unflatten;
 mod weigh;
@@ -53,6 +57,7 @@ mod atoms {
         id_too_large,
         nif_panicked,
         nil,
+        no_node = "no@node",
         not_found,
         not_running,
         ok,
@@ -64,22 +69,8 @@ mod atoms {
 /// How many slots one step of a scan passes: some tens of microseconds.
 const STEP: usize = 500;
 
-fn load(env: Env<'_>, _info: Term<'_>) -> bool {
-    words::check_tags(
-        &[
-            atoms::ok().to_term(env),
-            (-1_i8).encode(env),
-            Term::list_new_empty(env),
-        ],
-        &[[1].encode(env)],
-        &[
-            u64::MAX.encode(env),
-            0.5_f64.encode(env),
-            "binary".encode(env),
-            (1, 2).encode(env),
-            Term::map_new(env),
-        ],
-    )
+fn load<'a>(env: Env<'a>, ports: Term<'a>) -> bool {
+    tags::are_known(env, ports)
 }
 
 /// Runs `read` on the table of a running registry.
