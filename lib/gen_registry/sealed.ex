@@ -28,10 +28,25 @@ defmodule GenRegistry.Sealed do
     do: {[], words + div(:erlang.external_size(leaf), 8)}
 
   defp open(term, words) do
+    case fields(term) do
+      # In that format, the least that takes a word or two of memory is a byte.
+      [] -> {[], words + :erlang.external_size(term)}
+      fields -> {fields, words}
+    end
+  end
+
+  # To get one field takes the longer the more there are.
+  @most_fields 128
+
+  # What is in a native record that is not too wide.
+  defp fields(term) do
     # By `apply/3`: no OTP before 29 has the module.
-    fields = apply(:records, :get_field_names, [term])
-    {for(field <- fields, do: apply(:records, :get, [field, term])), words}
+    names = apply(:records, :get_field_names, [term])
+
+    if length(names) <= @most_fields,
+      do: for(name <- names, do: apply(:records, :get, [name, term])),
+      else: []
   rescue
-    _not_a_record -> {[], words + :erlang.external_size(term)}
+    _not_a_record -> []
   end
 end

@@ -52,8 +52,8 @@ pub fn kind(term: Term<'_>) -> Kind<'_> {
     };
     // The kind must not depend on the guess.
     guessed.unwrap_or_else(|| {
-        let float = float(term).map(Kind::Float);
-        float
+        float(term)
+            .map(Kind::Float)
             .or_else(|| elements(term).map(Kind::Tuple))
             .or_else(|| bytes(term).map(Kind::Binary))
             .or_else(|| integer(term))
@@ -72,14 +72,8 @@ fn integer<'a>(term: Term<'a>) -> Option<Kind<'a>> {
         return Some(Kind::Unsigned(number));
     }
     // What is a number and no float is an integer.
-    let big = term.is_number() && float(term).is_none();
-    big.then(|| {
-        if is_huge(term) {
-            Kind::Sealed
-        } else {
-            Kind::Big
-        }
-    })
+    let is_integer = term.is_number() && float(term).is_none();
+    (is_integer && !is_huge(term)).then_some(Kind::Big)
 }
 
 fn list(term: Term<'_>) -> Option<Kind<'_>> {
@@ -143,7 +137,7 @@ impl<'a> Pairs<'a> {
         let mut key = MaybeUninit::uninit();
         let mut value = MaybeUninit::uninit();
         // SAFETY: `new` made the iterator in this environment. Key and value are written if the
-        // answer is not zero, and they are of the map's environment.
+        // result is not zero, and they are of the map's environment.
         unsafe {
             if enif_map_iterator_get_pair(env, iterator, key.as_mut_ptr(), value.as_mut_ptr()) == 0
             {
@@ -163,14 +157,14 @@ impl Drop for Pairs<'_> {
     }
 }
 
-/// The head and the tail of a list, if it has any. The error that rustler's answers is the larger part
+/// The head and the tail of a list, if it has any. The error that rustler's returns is the larger part
 /// of what that takes.
 #[inline]
 pub fn cell(list: Term<'_>) -> Option<(Term<'_>, Term<'_>)> {
     let env = list.get_env();
     let mut head = MaybeUninit::uninit();
     let mut tail = MaybeUninit::uninit();
-    // SAFETY: both are written if the answer is not zero, and are of the list's environment.
+    // SAFETY: both are written if the result is not zero, and are of the list's environment.
     unsafe {
         let (head, tail) = (head.as_mut_ptr(), tail.as_mut_ptr());
         if enif_get_list_cell(env.as_c_arg(), list.as_c_arg(), head, tail) == 0 {
@@ -185,7 +179,7 @@ pub fn cell(list: Term<'_>) -> Option<(Term<'_>, Term<'_>)> {
 pub fn elements<'a>(tuple: Term<'a>) -> Option<&'a [u64]> {
     let mut arity = 0;
     let mut first = std::ptr::null();
-    // SAFETY: the VM answers a pointer to that many terms inside the tuple, which stays where it is
+    // SAFETY: the VM returns a pointer to that many terms inside the tuple, which stays where it is
     // for as long as its environment; a term is a word.
     unsafe {
         let env = tuple.get_env().as_c_arg();

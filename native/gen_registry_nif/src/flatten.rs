@@ -208,7 +208,7 @@ fn name<'t>(term: Term<'t>, _few: &mut [u64; FEW]) -> Form<'t> {
     }
 }
 
-/// Writes bytes as words, the last one with zeros, and answers how many words these are.
+/// Writes bytes as words, the last one with zeros, and returns how many words these are.
 #[inline(always)]
 pub fn fill(words: &mut [u64], bytes: &[u8]) -> usize {
     let (whole, rest) = bytes.as_chunks::<8>();
@@ -236,7 +236,7 @@ pub fn fill(words: &mut [u64], bytes: &[u8]) -> usize {
     whole.len() + 1
 }
 
-/// Writes the first `N` words, if there are so many, and answers what is left.
+/// Writes the first `N` words, if there are so many, and returns what is left.
 #[inline(always)]
 fn copy<'w, 'b, const N: usize>(
     (words, chunks): (&'w mut [u64], &'b [[u8; 8]]),

@@ -20,10 +20,11 @@ use crate::weigh::Unfit;
 pub const NORMAL: usize = 8 * 1024;
 
 /// How many words an id may have at all: 16 MB. Parts that a term shares count each time, so that
-/// one of a few words can be larger than any memory: such a term is no id.
+/// one of a few words can be larger than any memory: such a term is no id. `weigh.rs` says what
+/// counts how much.
 pub const LARGEST: usize = 2 * 1024 * 1024;
 
-/// Why a body has no answer.
+/// Why a body has no result.
 pub enum Failed {
     /// The id is too large for this scheduler.
     TooLarge,
