@@ -17,18 +17,27 @@ defmodule GenRegistry.Table do
 
   @doc "The process of an id. It may be dead if it died within the last microseconds."
   @spec lookup(GenRegistry.name(), term) :: {:ok, pid} | {:error, :not_found}
-  def lookup(name, id), do: found(Native.lookup(name, id), name, id, &lookup/2)
+  def lookup(name, id) do
+    with :sealed <- Native.lookup(name, id) do
+      Native.lookup(name, Sealed.measured(id))
+    end
+    |> found(name)
+  end
 
   @doc "The process of an id, if it is alive."
   @spec lookup_alive(GenRegistry.name(), term) :: {:ok, pid} | {:error, :not_found}
-  def lookup_alive(name, id), do: found(Native.lookup_alive(name, id), name, id, &lookup_alive/2)
+  def lookup_alive(name, id) do
+    with :sealed <- Native.lookup_alive(name, id) do
+      Native.lookup_alive(name, Sealed.measured(id))
+    end
+    |> found(name)
+  end
 
   # The NIF answers the bare pid: the tuple is cheaper to make here than there.
-  @compile {:inline, found: 4}
-  defp found(pid, _name, _id, _lookup) when is_pid(pid), do: {:ok, pid}
-  defp found(:not_found, _name, _id, _lookup), do: {:error, :not_found}
-  defp found(:sealed, name, id, lookup), do: lookup.(name, Sealed.measured(id))
-  defp found(:not_running, name, _id, _lookup), do: not_running(name)
+  @compile {:inline, found: 2}
+  defp found(pid, _name) when is_pid(pid), do: {:ok, pid}
+  defp found(:not_found, _name), do: {:error, :not_found}
+  defp found(:not_running, name), do: not_running(name)
 
   @doc "Those of these ids that have a process, with it, in their order."
   @spec lookup_many(GenRegistry.name(), [term]) :: [{term, pid}]

@@ -39,6 +39,7 @@ pub enum Kind<'a> {
 }
 
 /// What a term that is no immediate is.
+#[inline]
 pub fn kind(term: Term<'_>) -> Kind<'_> {
     // Each question to the VM costs some nanoseconds: so first the one that it will say yes to.
     let guessed = match guess(term) {
@@ -51,17 +52,20 @@ pub fn kind(term: Term<'_>) -> Kind<'_> {
         Guess::None => None,
     };
     // The kind must not depend on the guess.
-    guessed.unwrap_or_else(|| {
-        float(term)
-            .map(Kind::Float)
-            .or_else(|| elements(term).map(Kind::Tuple))
-            .or_else(|| bytes(term).map(Kind::Binary))
-            .or_else(|| integer(term))
-            .or_else(|| Pairs::new(term).map(Kind::Map))
-            .or_else(|| list(term))
-            .or_else(|| name(term))
-            .unwrap_or(Kind::Sealed)
-    })
+    guessed.unwrap_or_else(|| ask_all(term))
+}
+
+#[cold]
+fn ask_all(term: Term<'_>) -> Kind<'_> {
+    float(term)
+        .map(Kind::Float)
+        .or_else(|| elements(term).map(Kind::Tuple))
+        .or_else(|| bytes(term).map(Kind::Binary))
+        .or_else(|| integer(term))
+        .or_else(|| Pairs::new(term).map(Kind::Map))
+        .or_else(|| list(term))
+        .or_else(|| name(term))
+        .unwrap_or(Kind::Sealed)
 }
 
 fn integer<'a>(term: Term<'a>) -> Option<Kind<'a>> {
