@@ -18,26 +18,26 @@ defmodule GenRegistry.Table do
   @doc "The process of an id. It may be dead if it died within the last microseconds."
   @spec lookup(GenRegistry.name(), term) :: {:ok, pid} | {:error, :not_found}
   def lookup(name, id) do
-    with :sealed <- Native.lookup(name, id) do
-      Native.lookup(name, Sealed.measured(id))
+    case Native.lookup(name, id) do
+      # The NIF returns the bare pid: the tuple is cheaper to make here than there.
+      pid when is_pid(pid) -> {:ok, pid}
+      :not_found -> {:error, :not_found}
+      :sealed -> lookup(name, Sealed.measured(id))
+      :not_running -> not_running(name)
     end
-    |> found(name)
   end
 
   @doc "The process of an id, if it is alive."
   @spec lookup_alive(GenRegistry.name(), term) :: {:ok, pid} | {:error, :not_found}
   def lookup_alive(name, id) do
-    with :sealed <- Native.lookup_alive(name, id) do
-      Native.lookup_alive(name, Sealed.measured(id))
+    case Native.lookup_alive(name, id) do
+      # The NIF returns the bare pid: the tuple is cheaper to make here than there.
+      pid when is_pid(pid) -> {:ok, pid}
+      :not_found -> {:error, :not_found}
+      :sealed -> lookup_alive(name, Sealed.measured(id))
+      :not_running -> not_running(name)
     end
-    |> found(name)
   end
-
-  # The NIF answers the bare pid: the tuple is cheaper to make here than there.
-  @compile {:inline, found: 2}
-  defp found(pid, _name) when is_pid(pid), do: {:ok, pid}
-  defp found(:not_found, _name), do: {:error, :not_found}
-  defp found(:not_running, name), do: not_running(name)
 
   @doc "Those of these ids that have a process, with it, in their order."
   @spec lookup_many(GenRegistry.name(), [term]) :: [{term, pid}]

@@ -97,6 +97,7 @@ pub fn compound<'w, 't: 'w>(
 }
 
 /// The form of a term of so many words that only the VM can compare.
+#[inline(never)]
 pub fn opaque<'w, 't>(
     term: Term<'t>,
     words: usize,
