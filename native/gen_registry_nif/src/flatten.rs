@@ -11,10 +11,9 @@ use std::num::NonZeroU64;
 
 use once_cell::sync::Lazy;
 use registry_table::Id;
-use rustler::{ResourceArc, Term};
+use rustler::Term;
 
 use crate::asked::*;
-use crate::measured::Measured;
 use crate::nested::{Many, nested};
 use crate::timeslice::{VM_WORD, charge};
 use crate::weigh::{NAME, Unfit};
@@ -56,8 +55,8 @@ enum Form<'w> {
     Few(u8, usize),
     /// There is more in it than fits into the few.
     Nested,
-    /// The VM has to compare this one, which has so many words.
-    Opaque(Term<'w>, usize),
+    /// It is a name, which the VM has to compare.
+    Name,
     /// It is of another kind than was asked.
     Other,
 }
@@ -91,7 +90,7 @@ pub fn compound<'w, 't: 'w>(
             shape,
             words: &words.few[..used],
         }),
-        Form::Opaque(term, words) => opaque(term, words, limit),
+        Form::Name => opaque(term, NAME, limit),
         Form::Nested | Form::Other => nested(term, &mut words.many, limit),
     }
 }
@@ -192,18 +191,16 @@ fn float_alone<'t>(term: Term<'t>, few: &mut [u64; FEW]) -> Form<'t> {
 }
 
 fn list<'t>(term: Term<'t>, _few: &mut [u64; FEW]) -> Form<'t> {
-    let Some((head, tail)) = cell(term) else {
-        return Form::Other;
-    };
-    match head.decode::<ResourceArc<Measured>>() {
-        Ok(measured) => Form::Opaque(tail, measured.words),
-        Err(_) => Form::Nested,
+    if cell(term).is_some() {
+        Form::Nested
+    } else {
+        Form::Other
     }
 }
 
 fn name<'t>(term: Term<'t>, _few: &mut [u64; FEW]) -> Form<'t> {
     if is_name(term) {
-        Form::Opaque(term, NAME)
+        Form::Name
     } else {
         Form::Other
     }

@@ -1,11 +1,12 @@
 //! Ids of many words: terms in terms.
 
 use registry_table::Id;
-use rustler::Term;
+use rustler::{ResourceArc, Term};
 use smallvec::SmallVec;
 
 use crate::asked::{Kind, Pairs, cell, kind};
 use crate::flatten::{fill, opaque};
+use crate::measured::Measured;
 use crate::timeslice::{PAIR, TERM, WORD, charge};
 use crate::weigh::{BIG, NAME, Unfit, weigh};
 use crate::words::*;
@@ -27,6 +28,12 @@ pub fn nested<'w, 't: 'w>(
     words: &'w mut Many,
     limit: usize,
 ) -> Result<Id<'w, Term<'t>>, Unfit> {
+    if let Guess::List = guess(term)
+        && let Some((head, id)) = cell(term)
+        && let Ok(measured) = head.decode::<ResourceArc<Measured>>()
+    {
+        return opaque(id, measured.words, limit);
+    }
     let mut flattener = Flattener {
         words,
         opaque: 0,
