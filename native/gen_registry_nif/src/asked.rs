@@ -39,7 +39,7 @@ pub enum Kind<'a> {
 }
 
 /// What a term that is no immediate is.
-#[inline(always)]
+#[inline]
 pub fn kind(term: Term<'_>) -> Kind<'_> {
     // Each question to the VM costs some nanoseconds: so first the one that it will say yes to.
     let guessed = match guess(term) {
