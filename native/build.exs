@@ -10,6 +10,7 @@ defmodule Mix.Tasks.Compile.GenRegistryNif do
 
   @impl true
   def run(args) do
+    check_word_size(:erlang.system_info(:wordsize))
     remove_copied()
     prebuilt = prebuilt()
     inputs = inputs(prebuilt)
@@ -34,6 +35,13 @@ defmodule Mix.Tasks.Compile.GenRegistryNif do
     File.rm(manifest())
     File.rm_rf!(default_target_dir())
     :ok
+  end
+
+  # Terms are read as words of this size.
+  def check_word_size(8), do: :ok
+
+  def check_word_size(bytes) do
+    Mix.raise("GenRegistry needs a 64-bit Erlang VM, and this one has #{8 * bytes} bits.")
   end
 
   # The sources that the library is built from. Of content, not of times: an update may bring

@@ -491,23 +491,46 @@ defmodule GenRegistry.HostileInputTest do
   end
 
   # All but the last are a few hundred words here, and 2^40 and more where nothing is shared.
-  defp too_large_ids do
-    doubled = fn term, levels, wrap ->
-      Enum.reduce(1..levels, term, fn _, term -> wrap.(term) end)
-    end
-
+  defp open_too_large_ids do
     [
       # As deep as the NIF follows by calls, then deeper.
-      doubled.(1, 31, &Tuple.duplicate(&1, 3)),
-      doubled.(1.0, 100, &{&1, &1}),
-      doubled.([], 100, &[&1 | &1]),
-      doubled.("binary", 100, &%{1 => &1, 2 => &1}),
-      doubled.(2 ** 100, 20, &Tuple.duplicate(&1, 1_000)),
-      doubled.(make_ref(), 100, &[:a, &1, &1]),
-      doubled.(fn -> :ok end, 100, &{&1, &1}),
+      doubled(1, 31, &Tuple.duplicate(&1, 3)),
+      doubled(1.0, 100, &{&1, &1}),
+      doubled([], 100, &[&1 | &1]),
+      doubled("binary", 100, &%{1 => &1, 2 => &1}),
+      doubled(2 ** 100, 20, &Tuple.duplicate(&1, 1_000)),
+      doubled(make_ref(), 100, &[:a, &1, &1]),
       List.duplicate(:binary.copy("x", 1_000_000), 1_000),
       :binary.copy("x", 16 * 1024 * 1024 + 8)
     ]
+  end
+
+  # The same, with parts that the NIF cannot look into.
+  defp sealed_too_large_ids do
+    shared = doubled(1, 100, &[&1 | &1])
+
+    [
+      doubled(fn -> :ok end, 100, &{&1, &1}),
+      Terms.closure(shared),
+      {:user, [Terms.closure({1, Terms.closure(shared)})]},
+      doubled(1, 100, &Terms.closure([&1, &1])),
+      List.duplicate(Terms.closure(:binary.copy("x", 1_000_000)), 20),
+      # In a fun, lest somebody wants it in digits.
+      Terms.closure(List.duplicate(2 ** 4_000_000, 40)),
+      List.duplicate(<<0::size(8_000_001)>>, 20),
+      <<0::size(134_217_729)>>
+    ] ++
+      for(
+        record <- Terms.native_records([shared]),
+        wrap <- [& &1, &%{&1 => &1}],
+        do: wrap.(record)
+      )
+  end
+
+  defp too_large_ids, do: open_too_large_ids() ++ sealed_too_large_ids()
+
+  defp doubled(term, levels, wrap) do
+    Enum.reduce(1..levels, term, fn _, term -> wrap.(term) end)
   end
 
   defp large_ids do
@@ -621,7 +644,18 @@ defmodule GenRegistry.HostileInputTest do
       native.(:register, [context.closed_table, :id, self(), nil], {:answers, :closed}),
       native.(:retire, [context.closed_table, :resident], {:answers, :not_found}),
       native.(:close, [context.closed_table], {:answers, :ok}),
-      for id <- too_large_ids() do
+      for no_words <- [-1, 1.5, nil, 2 ** 64, []] do
+        [native.(:measure, [:id, no_words], badarg), native.(:measured, [no_words], badarg)]
+      end,
+      for id <- sealed_too_large_ids() do
+        [
+          native.(:id?, [id], {:answers, :sealed}),
+          native.(:register, [table, id, self(), nil], {:answers, :sealed}),
+          native.(:retire, [table, id], {:answers, :sealed}),
+          native.(:promise, [table, id, self()], {:answers, :sealed})
+        ]
+      end,
+      for id <- open_too_large_ids() do
         [
           native.(:id?, [id], {:answers, false}),
           native.(:register, [table, id, self(), nil], {:answers, :id_too_large}),

@@ -699,10 +699,25 @@ defmodule GenRegistry.IdsTest do
     end
 
     test "are answered by dirty schedulers, others where they are asked for", %{name: name} do
-      of_any_size = [&String.length/1, <<1::1>>]
-      large = [List.duplicate(1, 20_000), List.duplicate(make_ref(), 20_000) | of_any_size]
+      lists = for element <- [1, make_ref()], do: List.duplicate(element, 20_000)
 
-      for {ids, dirty?} <- [{large, true}, {[1, make_ref(), {2 ** 100}], false}], id <- ids do
+      large = [
+        Terms.closure(bytes(100_000)),
+        <<bytes(100_000)::binary, 1::1>>,
+        2 ** 600_000 | lists
+      ]
+
+      small = [
+        1,
+        make_ref(),
+        {2 ** 100},
+        &String.length/1,
+        Terms.closure(1),
+        <<1::1>>,
+        2 ** 3_000
+      ]
+
+      for {ids, dirty?} <- [{large, true}, {small, false}], id <- ids do
         {:ok, pid} = GenRegistry.start(name, id)
 
         for {read, called} <- [

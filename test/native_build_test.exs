@@ -1,8 +1,9 @@
 defmodule GenRegistry.NativeBuildTest do
-  # Which prebuilt library is this system's. `script/scratch` tests what is done with it.
+  # Which prebuilt library is this system's, and which system has none. `script/scratch` tests what is
+  # done with it.
   use ExUnit.Case, async: true
 
-  import Mix.Tasks.Compile.GenRegistryNif, only: [target: 1]
+  import Mix.Tasks.Compile.GenRegistryNif, only: [check_word_size: 1, target: 1]
 
   test "systems that there may be a library for have Rust's names" do
     for {architecture, target} <- %{
@@ -36,5 +37,11 @@ defmodule GenRegistry.NativeBuildTest do
         aarch64-unknown-linux-gnu aarch64-unknown-linux-musl aarch64-apple-darwin
       )
     end
+  end
+
+  test "a VM of 32 bits is refused with a sentence" do
+    assert check_word_size(:erlang.system_info(:wordsize)) == :ok
+    message = "GenRegistry needs a 64-bit Erlang VM, and this one has 32 bits."
+    assert_raise Mix.Error, message, fn -> check_word_size(4) end
   end
 end

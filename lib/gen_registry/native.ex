@@ -13,19 +13,32 @@ defmodule GenRegistry.Native do
     :gen_registry
     |> :code.priv_dir()
     |> :filename.join(~c"native/gen_registry_nif")
-    |> :erlang.load_nif(0)
+    # The NIF checks whether this VM's ports are as it takes them.
+    |> :erlang.load_nif(:erlang.ports())
   end
+
+  # Whatever takes an id returns `:sealed` for one that the NIF cannot measure by itself: then it wants
+  # what `GenRegistry.Sealed.measured/1` returns in its place.
+
+  # How many words a term has, with those counted before, and the parts of it that the NIF cannot look
+  # into.
+  @spec measure(term, non_neg_integer) :: {non_neg_integer, [term]}
+  def measure(_term, _words), do: not_loaded()
+
+  # What goes before an id that has so many words.
+  @spec measured(non_neg_integer) :: reference
+  def measured(_words), do: not_loaded()
 
   # Reads, by name.
 
-  @spec lookup(atom, term) :: pid | :not_found | :not_running
+  @spec lookup(atom, term) :: pid | :not_found | :not_running | :sealed
   def lookup(_name, _id), do: not_loaded()
 
-  @spec lookup_alive(atom, term) :: pid | :not_found | :not_running
+  @spec lookup_alive(atom, term) :: pid | :not_found | :not_running | :sealed
   def lookup_alive(_name, _id), do: not_loaded()
 
-  # Those of the first ids that are there, and the other ids.
-  @spec lookup_many(atom, [term]) :: {[{term, pid}], [term]} | :not_running
+  # Those of the first ids that are there, and the other ids. `:sealed` if the first one is.
+  @spec lookup_many(atom, [term]) :: {[{term, pid}], [term]} | :not_running | :sealed
   def lookup_many(_name, _ids), do: not_loaded()
 
   @spec lookup_id(atom, pid) :: {:ok, term} | :not_found | :not_running
@@ -58,12 +71,12 @@ defmodule GenRegistry.Native do
   @spec alive(pid) :: boolean
   def alive(_pid), do: not_loaded()
 
-  @spec id?(term) :: boolean
+  @spec id?(term) :: boolean | :sealed
   def id?(_term), do: not_loaded()
 
   # Writes by name, of which late ones do no harm.
 
-  @spec release(atom, term) :: :ok | :not_found | :not_running
+  @spec release(atom, term) :: :ok | :not_found | :not_running | :sealed
   def release(_name, _id), do: not_loaded()
 
   @spec forget(atom, pid) :: :ok
@@ -78,10 +91,10 @@ defmodule GenRegistry.Native do
   def close(_registry), do: not_loaded()
 
   @spec register(registry, term, pid, parent) ::
-          :ok | :dead | :closed | :pid_taken | {:id_taken, pid} | :id_too_large
+          :ok | :dead | :closed | :pid_taken | {:id_taken, pid} | :id_too_large | :sealed
   def register(_registry, _id, _pid, _parent), do: not_loaded()
 
-  @spec retire(registry, term) :: {pid, parent} | {:guest, pid} | :not_found
+  @spec retire(registry, term) :: {pid, parent} | {:guest, pid} | :not_found | :sealed
   def retire(_registry, _id), do: not_loaded()
 
   @spec track(registry, pid, parent) :: boolean
@@ -93,7 +106,7 @@ defmodule GenRegistry.Native do
   @spec known(registry, pid) :: boolean
   def known(_registry, _pid), do: not_loaded()
 
-  @spec promise(registry, term, parent) :: boolean
+  @spec promise(registry, term, parent) :: boolean | :sealed
   def promise(_registry, _id, _parent), do: not_loaded()
 
   @spec give_back(registry, pid) :: :ok

@@ -4,7 +4,7 @@ defmodule GenRegistry.Table do
   # their caller; writes go by the handle that `open/1` gave, so that a late one of a registry that
   # is gone can never reach its successor.
 
-  alias GenRegistry.Native
+  alias GenRegistry.{Native, Sealed}
 
   @typedoc "One registry's table, from `open/1` until the registry is gone."
   @opaque t :: reference
@@ -17,17 +17,27 @@ defmodule GenRegistry.Table do
 
   @doc "The process of an id. It may be dead if it died within the last microseconds."
   @spec lookup(GenRegistry.name(), term) :: {:ok, pid} | {:error, :not_found}
-  def lookup(name, id), do: found(Native.lookup(name, id), name)
+  def lookup(name, id) do
+    case Native.lookup(name, id) do
+      # The NIF returns the bare pid: the tuple is cheaper to make here than there.
+      pid when is_pid(pid) -> {:ok, pid}
+      :not_found -> {:error, :not_found}
+      :sealed -> lookup(name, Sealed.measured(id))
+      :not_running -> not_running(name)
+    end
+  end
 
   @doc "The process of an id, if it is alive."
   @spec lookup_alive(GenRegistry.name(), term) :: {:ok, pid} | {:error, :not_found}
-  def lookup_alive(name, id), do: found(Native.lookup_alive(name, id), name)
-
-  # The NIF answers the bare pid: the tuple is cheaper to make here than there.
-  @compile {:inline, found: 2}
-  defp found(pid, _name) when is_pid(pid), do: {:ok, pid}
-  defp found(:not_found, _name), do: {:error, :not_found}
-  defp found(:not_running, name), do: not_running(name)
+  def lookup_alive(name, id) do
+    case Native.lookup_alive(name, id) do
+      # The NIF returns the bare pid: the tuple is cheaper to make here than there.
+      pid when is_pid(pid) -> {:ok, pid}
+      :not_found -> {:error, :not_found}
+      :sealed -> lookup_alive(name, Sealed.measured(id))
+      :not_running -> not_running(name)
+    end
+  end
 
   @doc "Those of these ids that have a process, with it, in their order."
   @spec lookup_many(GenRegistry.name(), [term]) :: [{term, pid}]
@@ -35,7 +45,15 @@ defmodule GenRegistry.Table do
     case Native.lookup_many(name, ids) do
       {entries, []} -> entries
       {entries, rest} -> entries ++ lookup_many(name, rest)
+      :sealed -> lookup_sealed(name, ids)
       :not_running -> not_running(name)
+    end
+  end
+
+  defp lookup_sealed(name, [id | rest]) do
+    case lookup(name, id) do
+      {:ok, pid} -> [{id, pid} | lookup_many(name, rest)]
+      {:error, :not_found} -> lookup_many(name, rest)
     end
   end
 
@@ -138,7 +156,9 @@ defmodule GenRegistry.Table do
 
   @doc "Whether a term may be an id. It may not if it is too large, see `t:GenRegistry.Types.id/0`."
   @spec id?(term) :: boolean
-  def id?(term), do: Native.id?(term)
+  def id?(term) do
+    with :sealed <- Native.id?(term), do: Native.id?(Sealed.measured(term))
+  end
 
   @doc """
   Opens the table of the calling process, which is registered under this name.
@@ -178,14 +198,19 @@ defmodule GenRegistry.Table do
   """
   @spec register(t, term, pid, parent) ::
           :ok | :dead | :closed | :pid_taken | {:id_taken, pid} | :id_too_large
-  def register(table, id, pid, parent), do: Native.register(table, id, pid, parent)
+  def register(table, id, pid, parent) do
+    with :sealed <- Native.register(table, id, pid, parent),
+         do: Native.register(table, Sealed.measured(id), pid, parent)
+  end
 
   @doc """
   Takes an id out of sight, unless it is a guest's. Its worker is still among `processes/1` until it
   is dead.
   """
   @spec retire(t, term) :: {pid, parent} | {:guest, pid} | :not_found
-  def retire(table, id), do: Native.retire(table, id)
+  def retire(table, id) do
+    with :sealed <- Native.retire(table, id), do: Native.retire(table, Sealed.measured(id))
+  end
 
   @doc "Frees an id if it is a guest's. While no registry runs, it goes by the last one's table."
   @spec release(GenRegistry.name(), term) :: :ok
@@ -194,6 +219,7 @@ defmodule GenRegistry.Table do
       :ok -> :ok
       # What is too large to be an id.
       :not_found -> :ok
+      :sealed -> release(name, Sealed.measured(id))
       :not_running -> not_running(name)
     end
   end
@@ -219,7 +245,7 @@ defmodule GenRegistry.Table do
 
   @doc "Whether there is room for a child with this id."
   @spec room?(t, term) :: boolean
-  def room?(table, id), do: Native.promise(table, id, nil)
+  def room?(table, id), do: promised(table, id, nil)
 
   @doc """
   Promises a place to the next child that a starter registers, for this id, if there is room. From
@@ -228,7 +254,12 @@ defmodule GenRegistry.Table do
   A promise that the starter has already is kept for it.
   """
   @spec promise(t, term, starter :: pid) :: boolean
-  def promise(table, id, starter), do: Native.promise(table, id, starter)
+  def promise(table, id, starter), do: promised(table, id, starter)
+
+  defp promised(table, id, starter) do
+    with :sealed <- Native.promise(table, id, starter),
+         do: Native.promise(table, Sealed.measured(id), starter)
+  end
 
   @doc "Gives back what a starter was promised and has not used."
   @spec give_back(t, starter :: pid) :: :ok

@@ -36,6 +36,97 @@ defmodule Terms do
   @doc "Another closure, of the same kind of environment."
   def other_closure(value), do: fn -> {value} end
 
+  @doc """
+  Native records with these terms, one of them exported; none before OTP 29, which has no such terms.
+  """
+  def native_records(terms) do
+    fields = Enum.with_index(terms, fn term, index -> {:"field_#{index}", term} end)
+    names = for {field, _} <- fields, do: atom(Atom.to_string(field))
+
+    for exported <- [0, 1], Code.ensure_loaded?(:records) do
+      empty = List.duplicate(<<106>>, length(fields))
+
+      head =
+        <<131, 67, length(fields)::32, exported, atom("no_module")::binary, atom("name")::binary>>
+
+      record = :erlang.binary_to_term(IO.iodata_to_binary([head, names, empty]))
+      # The external format would write what the terms share as often as it is met.
+      apply(:records, :update, [record, :no_module, :name, Map.new(fields)])
+    end
+  end
+
+  @doc "A term of every kind that this OTP can make, and of every form that one is known to have."
+  def zoo do
+    native_records([]) ++
+      native_records([1, "binary", [1 <<< 70]]) ++
+      [
+        7,
+        -(1 <<< 59),
+        1 <<< 59,
+        1 <<< 63,
+        -(1 <<< 64),
+        1 <<< 2039,
+        -(1 <<< 2040),
+        1 <<< 3000,
+        0.5,
+        :atom,
+        nil,
+        [],
+        {},
+        %{},
+        "",
+        "heap binary",
+        :binary.copy("reference-counted", 10),
+        binary_part(:binary.copy("part", 30), 3, 70),
+        part("not at a byte's border"),
+        <<1::1>>,
+        <<0::size(1_001)>>,
+        &String.length/1,
+        Function.capture(No.Such, :function, 3),
+        closure([1, make_ref()]),
+        closure(&closure/1),
+        make_ref(),
+        :erlang.alias(),
+        Process.monitor(self()),
+        :ets.new(:table, []),
+        :atomics.new(1, []),
+        external_reference(),
+        self(),
+        external_pid(),
+        hd(Port.list()),
+        external_port(),
+        [1, 2 | 3],
+        ~c"list",
+        {:user, 7},
+        Map.new(1..3, &{&1, &1}),
+        Map.new(1..50, &{&1, &1})
+      ]
+  end
+
+  @doc "A term inside of each kind of container, at each kind of place."
+  def contained(term) do
+    native_records([term, :other]) ++
+      [
+        {term},
+        {:user, term},
+        {term, "binary"},
+        Tuple.duplicate(term, 10),
+        [term],
+        [:element, term],
+        [:element | term],
+        [term | term],
+        %{term => 1},
+        %{user: term},
+        Map.put(Map.new(1..40, &{&1, &1}), term, 1),
+        Map.new(1..40, &{&1, term}),
+        {"binary", [%{[term] => {term}}]},
+        nest(term, :tuple, 40),
+        nest(term, :key, 40),
+        closure(term),
+        {:user, closure({term})}
+      ]
+  end
+
   @doc "`levels` of tuples, lists or maps around a term."
   def nest(term, _kind, 0), do: term
   def nest(term, :tuple, levels), do: nest({term}, :tuple, levels - 1)

@@ -13,21 +13,25 @@ use rustler::sys::{
 };
 use rustler::{Env, Term};
 
-use crate::flatten::{TooLarge, Words, compound, immediate};
+use crate::flatten::{Words, compound, immediate};
+use crate::weigh::Unfit;
 
 /// How many words of an id a normal scheduler may handle: some tens of microseconds.
 pub const NORMAL: usize = 8 * 1024;
 
 /// How many words an id may have at all: 16 MB. Parts that a term shares count each time, so that
-/// one of a few words can be larger than any memory: such a term is no id.
+/// one of a few words can be larger than any memory: such a term is no id. `weigh.rs` says what
+/// counts how much.
 pub const LARGEST: usize = 2 * 1024 * 1024;
 
-/// Why a body has no answer.
+/// Why a body has no result.
 pub enum Failed {
     /// The id is too large for this scheduler.
     TooLarge,
     /// The term is larger than any id.
     NoId,
+    /// Elixir has to measure the id: see `measured.rs`.
+    Sealed,
     /// An argument is of the wrong kind.
     BadArg,
 }
@@ -87,6 +91,7 @@ pub unsafe fn run<const ARITY: usize>(
         match body(call, terms, limit) {
             Ok(term) => term.as_c_arg(),
             Err(Failed::NoId) => crate::atoms::not_found().as_c_arg(),
+            Err(Failed::Sealed) => crate::atoms::sealed().as_c_arg(),
             // SAFETY: it is the call's own environment.
             Err(Failed::BadArg) => unsafe { enif_make_badarg(env) },
             Err(Failed::TooLarge) => {
@@ -129,11 +134,9 @@ pub fn compound_of_any_size<'w, 'a: 'w>(
     words: &'w mut Words,
     limit: usize,
 ) -> Result<Id<'w, Term<'a>>, Failed> {
-    compound(term, words, limit.min(LARGEST)).map_err(|TooLarge| {
-        if limit < LARGEST {
-            Failed::TooLarge
-        } else {
-            Failed::NoId
-        }
+    compound(term, words, limit.min(LARGEST)).map_err(|unfit| match unfit {
+        Unfit::Sealed => Failed::Sealed,
+        Unfit::TooLarge if limit < LARGEST => Failed::TooLarge,
+        Unfit::TooLarge => Failed::NoId,
     })
 }

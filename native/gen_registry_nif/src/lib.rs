@@ -2,6 +2,9 @@
 //!
 //! Each function is described where Elixir sees it, in `lib/gen_registry/native.ex`.
 
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("GenRegistry needs a 64-bit system: it reads terms as words of 64 bits");
+
 /// A place in the code that the checks look at, from here to the end of the block: see `doors.rs`.
 macro_rules! point {
     ($name:expr) => {
@@ -10,6 +13,7 @@ macro_rules! point {
     };
 }
 
+mod asked;
 mod copied;
 #[cfg(feature = "doors")]
 mod doors;
@@ -17,18 +21,23 @@ mod flatten;
 mod held;
 mod hot;
 mod many;
+mod measured;
 mod memory;
+mod nested;
 mod registry;
+mod tags;
+mod timeslice;
 mod unflatten;
+mod weigh;
 mod words;
 
 use registry_table::{Conflict, Cursor, Pid, Pinned, Stored, Table, Worker, pin};
-use rustler::schedule::consume_timeslice;
 use rustler::{Encoder, Env, Error, LocalPid, NifResult, ResourceArc, Term};
 
 use crate::copied::Copied;
 use crate::hot::{Failed, with_id};
 use crate::registry::{Handle, NAMES, Opened, Registered, Registry, Slot, is_alive};
+use crate::timeslice::{TERM, VM_WORD, charge};
 use crate::unflatten::{size, to_term};
 use crate::words::{pid_from_local, pid_from_term, pid_to_term, term_word};
 
@@ -50,32 +59,20 @@ mod atoms {
         id_too_large,
         nif_panicked,
         nil,
+        no_node = "no@node",
         not_found,
         not_running,
         ok,
         pid_taken,
+        sealed,
     }
 }
 
 /// How many slots one step of a scan passes: some tens of microseconds.
 const STEP: usize = 500;
 
-fn load(env: Env<'_>, _info: Term<'_>) -> bool {
-    words::check_tags(
-        &[
-            atoms::ok().to_term(env),
-            (-1_i8).encode(env),
-            Term::list_new_empty(env),
-        ],
-        &[[1].encode(env)],
-        &[
-            u64::MAX.encode(env),
-            0.5_f64.encode(env),
-            "binary".encode(env),
-            (1, 2).encode(env),
-            Term::map_new(env),
-        ],
-    )
+fn load<'a>(env: Env<'a>, ports: Term<'a>) -> bool {
+    tags::are_known(env, ports)
 }
 
 /// Runs `read` on the table of a running registry.
@@ -124,9 +121,12 @@ fn lookup_id<'a>(
     [name, pid]: [Term<'a>; 2],
     limit: usize,
 ) -> Result<Term<'a>, Failed> {
-    let answer = |id: Stored<'_, Copied>| match size(&id) <= limit {
-        true => Ok((atoms::ok(), to_term(env, id)).encode(env)),
-        false => Err(Failed::TooLarge),
+    let answer = |id: Stored<'_, Copied>| match size(&id) {
+        size if size > limit => Err(Failed::TooLarge),
+        size => {
+            charge(env, VM_WORD * size);
+            Ok((atoms::ok(), to_term(env, id)).encode(env))
+        }
     };
     let pid = pid_from_term(pid);
     let found = with_table(name, |table, _| {
@@ -254,10 +254,13 @@ hot::nif!(c"guests", 1, guests);
 
 fn sample<'a>(env: Env<'a>, [name]: [Term<'a>; 1], limit: usize) -> Result<Term<'a>, Failed> {
     let sample = with_table(name, |table, _| {
-        table.sample(|id, pid| match size(&id) <= limit {
-            true => entry_to_term(env, id, pid),
+        table.sample(|id, pid| match size(&id) {
             // Not once more on a dirty scheduler: it would draw another one, and such ids too seldom.
-            false => pid_to_term(env, pid),
+            size if size > limit => pid_to_term(env, pid),
+            size => {
+                charge(env, VM_WORD * size);
+                entry_to_term(env, id, pid)
+            }
         })
     });
     Ok(match sample {
@@ -294,16 +297,18 @@ fn scan_those<'a>(
     let cursor = cursor.decode().map_err(|_| Failed::BadArg)?;
     let mut entries = Term::list_new_empty(env);
     let mut left = Some(limit);
-    // What the VM takes for one reduction is some hundred: others must have their turn.
-    consume_timeslice(env, 5);
+    let mut words = 0;
     let next = with_table(name, |table, _| {
         table.scan(Cursor::from_bits(cursor), STEP, |id, pid| {
-            left = left.and_then(|left| left.checked_sub(size(&id)));
+            let size = size(&id);
+            left = left.and_then(|left| left.checked_sub(size));
             if left.is_some() && wanted(table, pid) {
+                words += size;
                 entries = entries.list_prepend(entry_to_term(env, id, pid));
             }
         })
     });
+    charge(env, TERM * STEP + VM_WORD * words);
     match (next, left) {
         (_, None) => Err(Failed::TooLarge),
         (Some(Some(next)), _) => Ok((entries, next.to_bits()).encode(env)),

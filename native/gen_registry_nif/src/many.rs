@@ -3,12 +3,13 @@
 use std::num::NonZeroU64;
 
 use registry_table::{Id, Table};
-use rustler::schedule::consume_timeslice;
 use rustler::sys::{ErlNifEnv, ErlNifTerm, enif_make_list_from_array, enif_make_tuple_from_array};
 use rustler::{Env, Term};
 
-use crate::flatten::{Words, cell, compound, immediate};
+use crate::asked::cell;
+use crate::flatten::{Words, compound, immediate};
 use crate::hot::{Failed, NORMAL, compound_of_any_size};
+use crate::timeslice::charge;
 use crate::words::{pid_to_term, to_raw};
 use crate::{atoms, with_table};
 
@@ -17,6 +18,9 @@ const CHUNK: usize = 128;
 
 /// How many words each of them may have, so that together they have no more than a single id may.
 const SHARE: usize = NORMAL / CHUNK;
+
+/// About how many nanoseconds an id takes besides its words.
+const EACH: usize = 50;
 
 /// Answers the pairs of the first ids that are there, and the rest of the ids. A large id has a call
 /// of its own.
@@ -78,8 +82,8 @@ pub fn lookup_many<'a>(
             found += 1;
         }
     }
-    // A long list is many calls, of which each would count as next to nothing.
-    consume_timeslice(env, 1);
+    // What each id takes besides its own words.
+    charge(env, EACH * many);
     // SAFETY: the pairs were just made in this environment, and the rest came with the call.
     unsafe {
         let found = enif_make_list_from_array(env.as_c_arg(), terms.as_ptr(), found as u32);

@@ -6,7 +6,7 @@ use rustler::{Encoder, Env, NewBinary, Term};
 use crate::copied::Copied;
 use crate::words::*;
 
-/// About how many words [`to_term`] has to handle; more than a normal scheduler may if nobody knows.
+/// About how many words [`to_term`] has to handle.
 pub fn size(stored: &Stored<'_, Copied>) -> usize {
     match stored {
         Stored::Word(_) => 1,

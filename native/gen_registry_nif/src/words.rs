@@ -26,29 +26,23 @@ pub fn from_word(env: Env<'_>, word: u64) -> Term<'_> {
     unsafe { Term::new(env, to_raw(word)) }
 }
 
+/// The term that a word of a compound term of this environment is.
+#[inline]
+pub fn term_of(env: Env<'_>, word: u64) -> Term<'_> {
+    // SAFETY: only words come here that `elements` gave of a tuple of this environment.
+    unsafe { Term::new(env, to_raw(word)) }
+}
+
 /// Whether a term is its own value rather than a pointer to it: small integers, atoms, `[]`, and
-/// the pids and ports of this node. [`check_tags`] makes sure that this VM agrees.
+/// the pids and ports of this node. `tags.rs` makes sure that this VM agrees.
 #[inline]
 pub fn is_immediate(word: u64) -> bool {
     word & 3 == 3
 }
 
 /// Whether a term is a pointer to a header word, by which [`guess`] goes.
-fn is_boxed(word: u64) -> bool {
+pub fn is_boxed(word: u64) -> bool {
     word & 3 == 2
-}
-
-/// Whether this VM tells immediates, lists and pointers to headers apart as this library does.
-///
-/// The VM does not document its tags. They have been these since the nineties; should that ever
-/// change, the library refuses to load rather than to confuse ids.
-pub fn check_tags(immediates: &[Term<'_>], lists: &[Term<'_>], boxed: &[Term<'_>]) -> bool {
-    let word = |term: &Term<'_>| term_word(*term);
-    immediates.iter().all(|term| is_immediate(word(term)))
-        && boxed.iter().all(|term| is_boxed(word(term)))
-        && !lists
-            .iter()
-            .any(|term| is_immediate(word(term)) || is_boxed(word(term)))
 }
 
 /// The low bits of a pointer that are not the address's: as many as the size of a word leaves.
@@ -60,6 +54,9 @@ pub enum Guess {
     Binary,
     Integer,
     Map,
+    List,
+    /// A reference, or a pid or port of another node.
+    Name,
     None,
 }
 
@@ -68,14 +65,15 @@ pub enum Guess {
 pub fn guess(term: Term<'_>) -> Guess {
     let word = term_word(term);
     if !is_boxed(word) {
-        return Guess::None;
+        return Guess::List;
     }
     // SAFETY: such a term points to its header, a word, which is there for as long as the term's
-    // environment. `check_tags` has seen that this VM's terms are like that.
+    // environment. `tags.rs` has seen that this VM's terms are like that.
     let header = unsafe { *((word as usize & !TAGS) as *const usize) };
     match header & 0x3F {
         0x00 => Guess::Tuple,
         0x08 | 0x0C => Guess::Integer,
+        0x10 | 0x30 | 0x34 | 0x38 => Guess::Name,
         0x20 | 0x24 | 0x28 => Guess::Binary,
         0x3C => Guess::Map,
         _ => Guess::None,

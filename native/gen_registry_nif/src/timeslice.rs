@@ -1,0 +1,48 @@
+//! The work of a call, as the VM's scheduler counts it.
+
+use std::cell::Cell;
+
+use rustler::Env;
+use rustler::schedule::consume_timeslice;
+
+/// How many nanoseconds are a percent of a time slice, the least that the VM counts.
+const PERCENT: usize = 10_000;
+
+/// What takes less than so many nanoseconds is not counted: counting would be a good part of it.
+const LEAST: usize = 1_000;
+
+// About how many nanoseconds the parts of an id take.
+
+/// A term, to look at.
+pub const TERM: usize = 16;
+/// A pair of a map, besides its two terms: to iterate, and to sort.
+pub const PAIR: usize = 64;
+/// A word of the library's own, to write, hash and compare.
+pub const WORD: usize = 2;
+/// A word for the VM to hash, compare or make.
+pub const VM_WORD: usize = 10;
+
+/// Counts work of so many nanoseconds as the calling process's, lest a loop of calls keeps its
+/// scheduler.
+///
+/// A percent of a time slice is more than most calls take. So each scheduler collects what there is
+/// until it is one, and whoever calls then pays for it.
+#[inline]
+pub fn charge(env: Env<'_>, nanoseconds: usize) {
+    if nanoseconds >= LEAST {
+        collect(env, nanoseconds);
+    }
+}
+
+#[cold]
+fn collect(env: Env<'_>, nanoseconds: usize) {
+    thread_local! {
+        static OWED: Cell<usize> = const { Cell::new(0) };
+    }
+    let owed = OWED.get() + nanoseconds;
+    OWED.set(owed % PERCENT);
+    let percent = owed / PERCENT;
+    if percent > 0 {
+        consume_timeslice(env, percent.min(100) as i32);
+    }
+}
