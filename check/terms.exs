@@ -1,0 +1,314 @@
+# The zoo (test/support/zoo.ex) in the real VM: each term as an id, alone and in each container, and as
+# each argument of each function, the NIF's among them. What the registry returns is compared with an
+# ETS `:set`, and it has to serve on. All of it runs in a VM of its own: where that is gone, the term
+# that was tried last has ended it, and the next VM goes on behind that term.
+#
+#   MIX_ENV=test mix run check/terms.exs
+
+{:module, code, binary, _} =
+  defmodule TermsInVM do
+    alias GenRegistry.{Native, Table}
+
+    # A call that has not returned by then never does.
+    @patience 30_000
+
+    @doc "Tries the terms from the nth on. Returns how many terms, kinds and cases there were, and the faults."
+    def run(from, last_words) do
+      Process.flag(:trap_exit, true)
+      Logger.configure(level: :none)
+      {:ok, last_words} = :file.open(last_words, [:raw, :write])
+      Process.put(:last_words, last_words)
+      Process.put(:cases, 0)
+      terms = Zoo.terms()
+      kinds = for {_, term} <- terms, uniq: true, do: :erts_internal.term_type(term)
+
+      faults =
+        for {{name, term}, n} <- Enum.with_index(terms), n >= from do
+          about_to(n, "as an argument", name)
+
+          as_arguments(name, term) ++
+            for({how, wrap} <- Zoo.containers(), do: as_id(n, name, how, wrap.(term)))
+        end
+
+      faults = [faults | if(from < length(terms), do: together(terms), else: [])]
+
+      %{
+        terms: length(terms),
+        kinds: kinds,
+        cases: Process.get(:cases),
+        faults: faults |> List.flatten() |> Enum.filter(&is_binary/1)
+      }
+    end
+
+    # What the file says when the VM is gone.
+    defp about_to(n, what, name) do
+      :ok =
+        :file.pwrite(
+          Process.get(:last_words),
+          0,
+          String.pad_trailing("#{n} #{name}, #{what}", 200)
+        )
+    end
+
+    # In a process of its own, for what hangs or is killed. A registry that it starts ends with it.
+    defp trial(fun) do
+      Process.put(:cases, Process.get(:cases) + 1)
+      {pid, monitor} = spawn_monitor(fn -> exit({:outcome, outcome(fun)}) end)
+
+      receive do
+        {:DOWN, ^monitor, _, _, {:outcome, outcome}} -> outcome
+        {:DOWN, ^monitor, _, _, reason} -> {:died, reason}
+      after
+        @patience ->
+          Process.exit(pid, :kill)
+          :hangs
+      end
+    end
+
+    defp outcome(fun) do
+      {:returned, fun.()}
+    catch
+      :error, error -> {:raised, Exception.normalize(:error, error, __STACKTRACE__)}
+      kind, reason -> {kind, reason}
+    end
+
+    ## As an id
+
+    defp as_id(n, name, how, id) do
+      about_to(n, how, name)
+
+      case trial(fn -> in_registry(&life(&1, id)) end) do
+        {:returned, :ok} ->
+          []
+
+        {:raised, %MatchError{}} = other ->
+          "#{name}, #{how}: the registry and ETS differ: #{short(other)}"
+
+        other ->
+          "#{name}, #{how}: #{short(other)}"
+      end
+    end
+
+    defp in_registry(fun) do
+      registry = Module.concat(TermsInVM, "Registry")
+      {:ok, server} = GenRegistry.start_link(IdleWorker, name: registry)
+      result = fun.(registry)
+      Supervisor.stop(server)
+      result
+    end
+
+    # All that a registry does with an id, and ETS beside it.
+    defp life(registry, id) do
+      ets = :ets.new(:life, [:set])
+      same = [id | copies(id)]
+      agree = fn -> for id <- same, do: true = agree?(registry, ets, id) end
+
+      agree.()
+      {:error, :not_found} = GenRegistry.stop(registry, id)
+      {:ok, worker} = GenRegistry.start(registry, id)
+      true = :ets.insert_new(ets, {id, worker})
+      agree.()
+      {:error, {:already_started, ^worker}} = GenRegistry.start(registry, id)
+      {:ok, ^worker} = GenRegistry.lookup_or_start(registry, id)
+      {:ok, ^worker} = GenRegistry.lookup_or_start(Process.whereis(registry), id)
+      {:ok, found} = GenRegistry.lookup_id(registry, worker)
+      true = found === id
+      entries = [GenRegistry.sample(registry) | GenRegistry.to_list(registry)]
+
+      [{^found, ^worker}, {^found, ^worker} | _] =
+        entries ++ Enum.to_list(GenRegistry.stream(registry))
+
+      1 = GenRegistry.reduce(registry, 0, fn {^found, ^worker}, count -> count + 1 end)
+      :no = GenRegistry.register_name({registry, id}, Zoo.idle())
+      :ok = GenRegistry.unregister_name({registry, id})
+      :ok = GenRegistry.stop(registry, id)
+      :ets.delete(ets, id)
+      agree.()
+      guest = Zoo.idle()
+      :yes = GenRegistry.register_name({registry, id}, guest)
+      :ets.insert(ets, {id, guest})
+      ^guest = GenRegistry.send({registry, id}, :message)
+      agree.()
+      :ok = GenRegistry.unregister_name({registry, id})
+      :ets.delete(ets, id)
+      agree.()
+      0 = GenRegistry.count(registry)
+      :ok
+    end
+
+    # Those that the VM makes of one: through a message, through ETS, and from the network.
+    defp copies(id) do
+      [{_, kept}] = tap(:ets.new(:copies, []), &:ets.insert(&1, {1, id})) |> :ets.lookup(1)
+      send(self(), {:copy, id})
+      receive do: ({:copy, sent} -> [kept, sent, Terms.copy(id)])
+    end
+
+    defp agree?(registry, ets, id) do
+      pid = for({_, pid} <- :ets.lookup(ets, id), do: pid) |> List.first()
+      found = if pid, do: {:ok, pid}, else: {:error, :not_found}
+
+      found == GenRegistry.lookup(registry, id) and
+        (pid || :undefined) == GenRegistry.whereis_name({registry, id}) and
+        if(pid, do: [pid, pid], else: []) ==
+          for({_, pid} <- GenRegistry.lookup_many(registry, [id, :none, id]), do: pid) and
+        (pid || :not_found) == Native.lookup_alive(registry, id)
+    end
+
+    ## All at once: which of them are the same
+
+    defp together(terms) do
+      about_to(length(terms), "all at once", "all")
+
+      ids =
+        for {how, wrap} <- Zoo.containers(),
+            {name, term} <- terms,
+            do: {"#{name}, #{how}", wrap.(term)}
+
+      case trial(fn -> in_registry(&compare(&1, ids)) end) do
+        {:returned, faults} -> faults
+        other -> "all at once: #{short(other)}"
+      end
+    end
+
+    defp compare(registry, ids) do
+      ets = :ets.new(:together, [:set])
+
+      inserts =
+        for {name, id} <- ids do
+          {:ok, pid} = GenRegistry.lookup_or_start(registry, id)
+          # If ETS has it already, it has it with this process.
+          :ets.insert_new(ets, {id, pid})
+
+          agree?(registry, ets, id) ||
+            "#{name}: another is the same for the registry, and not for ETS"
+        end
+
+      lookups =
+        for {name, id} <- ids, copy <- copies(id) do
+          agree?(registry, ets, copy) || "#{name}: ETS finds a copy elsewhere"
+        end
+
+      count = :ets.info(ets, :size) == GenRegistry.count(registry) || "the numbers of ids differ"
+      [inserts, lookups, count]
+    end
+
+    ## As an argument
+
+    defp as_arguments(name, term) do
+      for {module, function, _} = mfa <- calls(), at <- positions(mfa) do
+        outcome = trial(fn -> in_registry(&call(&1, mfa, at, term)) end)
+
+        if fine?(outcome),
+          do: [],
+          else:
+            "#{name} as argument #{at + 1} of #{inspect(module)}.#{function}: #{short(outcome)}"
+      end
+    end
+
+    defp calls do
+      for {module, skipped} <- [{GenRegistry, []}, {Native, [:load]}],
+          {function, arity} <- module.__info__(:functions),
+          function not in skipped,
+          do: {module, function, arity}
+    end
+
+    defp positions({_, _, arity}), do: Enum.to_list(0..(arity - 1)//1)
+
+    # Whatever it returns or raises, the registry serves as before.
+    defp call(registry, {module, function, arity}, at, term) do
+      {:ok, resident} = GenRegistry.start(registry, :resident)
+
+      args =
+        module
+        |> args(function, registry, resident)
+        |> Enum.take(arity)
+        |> List.replace_at(at, term)
+
+      outcome = outcome(fn -> apply(module, function, args) end)
+      {:ok, ^resident} = GenRegistry.lookup(registry, :resident)
+      {:ok, _} = GenRegistry.start(registry, :visitor)
+      :ok = GenRegistry.stop(registry, :visitor)
+      outcome
+    end
+
+    # Those that a function takes, as far as its arity goes.
+    defp args(GenRegistry, function, registry, resident) do
+      case function do
+        :child_spec -> [[worker_module: IdleWorker]]
+        :start_link -> [IdleWorker, [name: TermsInVM.Other]]
+        :lookup_many -> [registry, [:none]]
+        :lookup_id -> [registry, resident]
+        :reduce -> [registry, 0, fn _, sum -> sum end]
+        :stop -> [registry, :none, 1_000]
+        name when name in [:whereis_name, :unregister_name] -> [{registry, :none}]
+        :send -> [{registry, :resident}, :message]
+        :register_name -> [{registry, :none}, Zoo.idle()]
+        _ -> [registry, :none, [], 1_000]
+      end
+    end
+
+    defp args(Native, function, registry, resident) do
+      table = :sys.get_state(registry).table
+
+      case function do
+        :lookup_many -> [registry, [:none]]
+        function when function in [:lookup_id, :forget] -> [registry, resident]
+        function when function in [:scan, :scan_children] -> [registry, 0]
+        :alive -> [resident]
+        :open -> [registry, 10]
+        :register -> [table, :none, Zoo.idle(), Zoo.idle()]
+        function when function in [:retire, :promise] -> [table, :none, nil]
+        function when function in [:track, :refuse] -> [table, Zoo.idle(), nil]
+        function when function in [:known, :give_back, :close, :memory] -> [table, Zoo.idle()]
+        _ -> [registry, :none]
+      end
+    end
+
+    # Nothing that says that the library itself has failed.
+    defp fine?({:returned, {:raised, %ErlangError{original: :nif_panicked}}}), do: false
+    defp fine?({:returned, outcome}), do: outcome != :hangs
+    defp fine?(_), do: false
+
+    defp short(outcome),
+      do: outcome |> inspect(limit: 10, printable_limit: 100) |> String.slice(0, 300)
+
+    _ = Table
+  end
+
+defmodule TermsCheck do
+  def run(code, binary) do
+    Process.flag(:trap_exit, true)
+    here = System.fetch_env!("CARGO_TARGET_DIR") |> Path.join("check")
+    File.mkdir_p!(here)
+    results = from(0, code, binary, Path.join(here, "terms.last"))
+    faults = Enum.flat_map(results, & &1.faults)
+    for fault <- faults, do: IO.puts("FAILED: #{fault}")
+    %{terms: terms, kinds: kinds} = List.last(results)
+    IO.puts("kinds, as the VM calls them: #{inspect(Enum.sort(kinds), limit: :infinity)}")
+    cases = results |> Enum.map(& &1.cases) |> Enum.sum()
+    gone = length(results) - 1
+
+    IO.puts(
+      "terms: #{terms} of #{length(kinds)} kinds, #{cases} cases, VMs gone: #{gone}, other faults: #{length(faults) - gone}"
+    )
+
+    unless faults == [], do: System.halt(1)
+  end
+
+  defp from(n, code, binary, last_words) do
+    File.write!(last_words, "")
+    {:ok, vm} = OtherVM.start_link(%{wait_boot: 60_000}, [])
+    {:module, _} = :peer.call(vm, :code, :load_binary, [code, ~c"terms", binary])
+    {:ok, _} = :peer.call(vm, :application, :ensure_all_started, [:logger])
+    result = :peer.call(vm, code, :run, [n, last_words], :infinity)
+    :peer.stop(vm)
+    [result]
+  catch
+    :exit, _gone ->
+      last = last_words |> File.read!() |> String.trim()
+      {n, name} = Integer.parse(last)
+      [%{cases: 1, faults: ["the VM is gone:#{name}"]} | from(n + 1, code, binary, last_words)]
+  end
+end
+
+TermsCheck.run(code, binary)
