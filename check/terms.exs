@@ -90,11 +90,16 @@
     end
 
     defp in_registry(fun) do
-      registry = Module.concat(TermsInVM, "Registry")
+      registry = unused_name()
       {:ok, server} = GenRegistry.start_link(IdleWorker, name: registry)
       result = fun.(registry)
       Supervisor.stop(server)
       result
+    end
+
+    # One that failed may hold its name for a while.
+    defp unused_name do
+      Module.concat(TermsInVM, "Registry#{System.unique_integer([:positive])}")
     end
 
     # All that a registry does with an id, and ETS beside it.
@@ -196,7 +201,7 @@
 
     defp as_arguments(name, term) do
       for {module, function, _} = mfa <- calls(), at <- positions(mfa) do
-        outcome = trial(fn -> in_registry(&call(&1, mfa, at, term)) end)
+        outcome = trial(fn -> call(mfa, at, term) end)
 
         if fine?(outcome),
           do: [],
@@ -206,33 +211,44 @@
     end
 
     defp calls do
-      for {module, skipped} <- [{GenRegistry, []}, {Native, [:load]}],
+      # `load` is the VM's to call.
+      for module <- [GenRegistry, Native],
           {function, arity} <- module.__info__(:functions),
-          function not in skipped,
+          function != :load,
           do: {module, function, arity}
     end
 
     defp positions({_, _, arity}), do: Enum.to_list(0..(arity - 1)//1)
 
-    # Whatever it returns or raises, the registry serves as before.
-    defp call(registry, {module, function, arity}, at, term) do
-      {:ok, resident} = GenRegistry.start(registry, :resident)
+    # Whatever a public function returns or raises, the registry serves as before.
+    defp call({GenRegistry, _, _} = mfa, at, term) do
+      in_registry(fn registry ->
+        {:ok, resident} = GenRegistry.start(registry, :resident)
+        outcome = with_argument(mfa, args(mfa, registry, resident), at, term)
+        {:ok, ^resident} = GenRegistry.lookup(registry, :resident)
+        {:ok, _} = GenRegistry.start(registry, :visitor)
+        :ok = GenRegistry.stop(registry, :visitor)
+        outcome
+      end)
+    end
 
-      args =
-        module
-        |> args(function, registry, resident)
-        |> Enum.take(arity)
-        |> List.replace_at(at, term)
+    # The NIF's functions do as they are told, so this is a table without a registry.
+    defp call({Native, _, _} = mfa, at, term) do
+      Process.register(self(), unused_name())
+      {:registered_name, name} = Process.info(self(), :registered_name)
+      table = Table.open(name, :infinity)
+      resident = Zoo.idle()
+      :ok = Table.register(table, :resident, resident, nil)
+      with_argument(mfa, args(mfa, {name, table}, resident), at, term)
+    end
 
-      outcome = outcome(fn -> apply(module, function, args) end)
-      {:ok, ^resident} = GenRegistry.lookup(registry, :resident)
-      {:ok, _} = GenRegistry.start(registry, :visitor)
-      :ok = GenRegistry.stop(registry, :visitor)
-      outcome
+    defp with_argument({module, function, arity}, args, at, term) do
+      args = args |> Enum.take(arity) |> List.replace_at(at, term)
+      outcome(fn -> apply(module, function, args) end)
     end
 
     # Those that a function takes, as far as its arity goes.
-    defp args(GenRegistry, function, registry, resident) do
+    defp args({GenRegistry, function, _}, registry, resident) do
       case function do
         :child_spec -> [[worker_module: IdleWorker]]
         :start_link -> [IdleWorker, [name: TermsInVM.Other]]
@@ -247,9 +263,7 @@
       end
     end
 
-    defp args(Native, function, registry, resident) do
-      table = :sys.get_state(registry).table
-
+    defp args({Native, function, _}, {registry, table}, resident) do
       case function do
         :lookup_many -> [registry, [:none]]
         function when function in [:lookup_id, :forget] -> [registry, resident]
@@ -271,8 +285,6 @@
 
     defp short(outcome),
       do: outcome |> inspect(limit: 10, printable_limit: 100) |> String.slice(0, 300)
-
-    _ = Table
   end
 
 defmodule TermsCheck do
