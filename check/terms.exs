@@ -20,7 +20,7 @@
       Process.put(:last_words, last_words)
       Process.put(:cases, 0)
       terms = Zoo.terms()
-      kinds = for {_, term} <- terms, uniq: true, do: :erts_internal.term_type(term)
+      kinds = for {_, term} <- terms, uniq: true, do: Zoo.kind(term)
 
       faults =
         for {{name, term}, n} <- Enum.with_index(terms), n >= from do
