@@ -99,7 +99,7 @@
 
     # One that failed may hold its name for a while.
     defp unused_name do
-      Module.concat(TermsInVM, "Registry#{System.unique_integer([:positive])}")
+      Module.concat(TermsInVM, "R#{System.unique_integer([:positive])}")
     end
 
     # All that a registry does with an id, and ETS beside it.
@@ -164,10 +164,12 @@
     defp together(terms) do
       about_to(length(terms), "all at once", "all")
 
+      alike = ["alone", "in a tuple", "as a tail", "as a key", "in a fun"]
+
       ids =
-        for {how, wrap} <- Zoo.containers(),
-            {name, term} <- terms,
-            do: {"#{name}, #{how}", wrap.(term)}
+        for {how, wrap} <- Zoo.containers(), how in alike, {name, term} <- terms do
+          {"#{name}, #{how}", wrap.(term)}
+        end
 
       case trial(fn -> in_registry(&compare(&1, ids)) end) do
         {:returned, faults} -> faults
@@ -200,14 +202,17 @@
     ## As an argument
 
     defp as_arguments(name, term) do
-      for {module, function, _} = mfa <- calls(), at <- positions(mfa) do
-        outcome = trial(fn -> call(mfa, at, term) end)
+      in_registry(fn registry ->
+        {:ok, resident} = GenRegistry.start(registry, :resident)
 
-        if fine?(outcome),
-          do: [],
-          else:
+        for {module, function, _} = mfa <- calls(), at <- positions(mfa) do
+          outcome = trial(fn -> call(mfa, at, term, registry, resident) end)
+
+          if not fine?(outcome) do
             "#{name} as argument #{at + 1} of #{inspect(module)}.#{function}: #{short(outcome)}"
-      end
+          end
+        end
+      end)
     end
 
     defp calls do
@@ -221,19 +226,16 @@
     defp positions({_, _, arity}), do: Enum.to_list(0..(arity - 1)//1)
 
     # Whatever a public function returns or raises, the registry serves as before.
-    defp call({GenRegistry, _, _} = mfa, at, term) do
-      in_registry(fn registry ->
-        {:ok, resident} = GenRegistry.start(registry, :resident)
-        outcome = with_argument(mfa, args(mfa, registry, resident), at, term)
-        {:ok, ^resident} = GenRegistry.lookup(registry, :resident)
-        {:ok, _} = GenRegistry.start(registry, :visitor)
-        :ok = GenRegistry.stop(registry, :visitor)
-        outcome
-      end)
+    defp call({GenRegistry, _, _} = mfa, at, term, registry, resident) do
+      outcome = with_argument(mfa, args(mfa, registry, resident), at, term)
+      {:ok, ^resident} = GenRegistry.lookup(registry, :resident)
+      {:ok, _} = GenRegistry.start(registry, :visitor)
+      :ok = GenRegistry.stop(registry, :visitor)
+      outcome
     end
 
     # The NIF's functions do as they are told, so this is a table without a registry.
-    defp call({Native, _, _} = mfa, at, term) do
+    defp call({Native, _, _} = mfa, at, term, _registry, _resident) do
       Process.register(self(), unused_name())
       {:registered_name, name} = Process.info(self(), :registered_name)
       table = Table.open(name, :infinity)
