@@ -26,8 +26,10 @@
         for {{name, term}, n} <- Enum.with_index(terms), n >= from do
           about_to(n, "as an argument", name)
 
-          as_arguments(name, term) ++
-            for({how, wrap} <- Zoo.containers(), do: as_id(n, name, how, wrap.(term)))
+          [
+            as_arguments(name, term)
+            | for({how, wrap} <- Zoo.containers(), do: as_id(n, name, how, wrap.(term)))
+          ]
         end
 
       faults = [faults | if(from < length(terms), do: together(terms), else: [])]
@@ -93,7 +95,8 @@
       registry = unused_name()
       {:ok, server} = GenRegistry.start_link(IdleWorker, name: registry)
       result = fun.(registry)
-      Supervisor.stop(server)
+      # Unless it is the fault that it has ended.
+      if Process.alive?(server), do: Supervisor.stop(server)
       result
     end
 
@@ -201,17 +204,19 @@
 
     ## As an argument
 
+    # Only the first fault: it may have taken the registry with it.
     defp as_arguments(name, term) do
       in_registry(fn registry ->
         {:ok, resident} = GenRegistry.start(registry, :resident)
+        calls = for mfa <- calls(), at <- positions(mfa), do: {mfa, at}
 
-        for {module, function, _} = mfa <- calls(), at <- positions(mfa) do
+        Enum.find_value(calls, fn {{module, function, _} = mfa, at} ->
           outcome = trial(fn -> call(mfa, at, term, registry, resident) end)
 
           if not fine?(outcome) do
             "#{name} as argument #{at + 1} of #{inspect(module)}.#{function}: #{short(outcome)}"
           end
-        end
+        end)
       end)
     end
 
@@ -318,7 +323,7 @@ defmodule TermsCheck do
     :peer.stop(vm)
     [result]
   catch
-    :exit, _gone ->
+    :exit, gone ->
       last = last_words |> File.read!() |> String.trim()
       {n, name} = Integer.parse(last)
       [%{cases: 1, faults: ["the VM is gone:#{name}"]} | from(n + 1, code, binary, last_words)]

@@ -215,8 +215,7 @@ defmodule Zoo do
 
   defp processes do
     [
-      {"process", fn -> idle() end},
-      {"this process", fn -> self() end},
+      {"process", fn -> spawn_link(&refuse_calls/0) end},
       {"process that is gone", fn -> gone() end},
       {"process that there was never", fn -> :erlang.list_to_pid(~c"<0.32000.100>") end},
       {"process of another node", fn -> Terms.external_pid() end},
@@ -242,6 +241,16 @@ defmodule Zoo do
   defp gone do
     {pid, monitor} = spawn_monitor(fn -> :ok end)
     receive do: ({:DOWN, ^monitor, _, _, _} -> pid)
+  end
+
+  # Who takes it for a registry shall not wait for ever.
+  defp refuse_calls do
+    receive do
+      {:"$gen_call", from, _} -> GenServer.reply(from, :no_registry)
+      _ -> :ok
+    end
+
+    refuse_calls()
   end
 
   @doc "A process that does nothing, and ends with the one that asked for it."
