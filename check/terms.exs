@@ -323,7 +323,7 @@ defmodule TermsCheck do
     :peer.stop(vm)
     [result]
   catch
-    :exit, gone ->
+    :exit, _gone ->
       last = last_words |> File.read!() |> String.trim()
       {n, name} = Integer.parse(last)
       [%{cases: 1, faults: ["the VM is gone:#{name}"]} | from(n + 1, code, binary, last_words)]
