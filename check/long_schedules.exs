@@ -3,6 +3,9 @@
 #
 #   LONG_SCHEDULES=file elixir -r check/long_schedules.exs -S mix test
 #
+# Beside them, a process does nothing but be on a scheduler, five milliseconds of each thirty: what is
+# "nothing" in the file says how long the machine keeps anyone waiting.
+#
 # A process is inside our calls if the function in which the scheduler took it up, or the one in which it
 # left it, is one of ours. That may be chance, where something else took long in between.
 
@@ -25,6 +28,22 @@ defmodule LongSchedules do
     receive do: ({^watcher, :watching} -> watcher)
   end
 
+  @doc "As `watch/0`, beside a process that calls nothing of ours."
+  def watch_tests do
+    watch()
+    Process.register(spawn(&nothing/0), LongSchedules.Nothing)
+  end
+
+  defp nothing do
+    receive after: (25 -> spin(System.monotonic_time(:millisecond) + 5))
+    nothing()
+  end
+
+  defp spin(until) do
+    :erlang.phash2(until)
+    if System.monotonic_time(:millisecond) < until, do: spin(until)
+  end
+
   @doc "Those since it was asked last: `{process, milliseconds, in, out}`."
   def take(watcher) do
     # What the VM has to tell it tells when a process has left its scheduler.
@@ -35,7 +54,7 @@ defmodule LongSchedules do
   defp loop(seen) do
     receive do
       {:monitor, process, :long_schedule, info} ->
-        if file = System.get_env("LONG_SCHEDULES"), do: tell(file, info)
+        if file = System.get_env("LONG_SCHEDULES"), do: tell(file, process, info)
         loop([{process, info[:timeout], info[:in], info[:out]} | seen])
 
       {:take, from} ->
@@ -44,12 +63,17 @@ defmodule LongSchedules do
     end
   end
 
-  # Where it was, without the time: by that it is known again.
-  defp tell(file, info) do
-    inside? = Enum.any?([info[:in], info[:out]], &ours?/1)
-    kind = if inside?, do: "inside", else: "elsewhere"
+  # Where it was, by which it is known again, and for how long.
+  defp tell(file, process, info) do
+    kind =
+      cond do
+        process == Process.whereis(LongSchedules.Nothing) -> "nothing"
+        Enum.any?([info[:in], info[:out]], &ours?/1) -> "inside"
+        true -> "elsewhere"
+      end
+
     where = "#{kind}: in #{inspect(info[:in])}, out #{inspect(info[:out])}"
-    File.write!(file, "#{where}\t#{info[:timeout]} ms\n", [:append])
+    File.write!(file, "#{where}\t#{info[:timeout]}\n", [:append])
   end
 
   # The library's modules, and not the tests'.
@@ -68,4 +92,4 @@ defmodule LongSchedules do
   defp ours?(_), do: false
 end
 
-if System.get_env("LONG_SCHEDULES"), do: LongSchedules.watch()
+if System.get_env("LONG_SCHEDULES"), do: LongSchedules.watch_tests()

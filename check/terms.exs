@@ -28,7 +28,7 @@
 
           [
             as_arguments(name, term)
-            | for({how, wrap} <- Zoo.containers(), do: as_id(n, name, how, wrap.(term)))
+            | for({how, wrap} <- containers(term), do: as_id(n, name, how, wrap.(term)))
           ]
         end
 
@@ -40,6 +40,12 @@
         cases: Process.get(:cases),
         faults: faults |> List.flatten() |> Enum.filter(&is_binary/1)
       }
+    end
+
+    # What is large takes long in each.
+    defp containers(term) do
+      large? = byte_size(:erlang.term_to_binary(term)) > 20_000
+      if large?, do: Enum.take(Zoo.containers(), 2), else: Zoo.containers()
     end
 
     # What the file says when the VM is gone.
