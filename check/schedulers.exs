@@ -84,23 +84,23 @@ defmodule Schedulers do
         {"starts and stops of 50,000 integers",
          fn -> loop(fn -> come_and_go([make_ref() | Enum.to_list(1..50_000)]) end) end},
         {"guests with a megabyte", fn -> loop(fn -> guest({make_ref(), large(@mb)}) end) end},
-        {"exits among 100 ids of 8 MB",
-         fn -> exits(for _ <- 1..100, do: {make_ref(), large(8 * @mb)}) end},
-        {"exits among 1,000 ids of a megabyte",
-         fn -> exits(for n <- 1..1_000, do: <<n::64, large(@mb)::binary>>) end},
+        {"exits among 64 ids of 8 MB",
+         fn -> exits(for _ <- 1..64, do: {make_ref(), large(8 * @mb)}) end},
+        {"exits among 200 ids of a megabyte",
+         fn -> exits(for n <- 1..200, do: <<n::64, large(@mb)::binary>>) end},
         {"exits among 200 ids of 50,000 integers",
          fn -> exits(for n <- 1..200, do: [n | Enum.to_list(1..50_000)]) end},
         {"exits among 200 ids that the VM copies",
          fn -> exits(for _ <- 1..200, do: [make_ref() | Enum.to_list(1..50_000)]) end},
-        {"a stream over 100 ids of 4 MB",
+        {"a stream over 40 ids of 4 MB",
          fn ->
-           beside(for(n <- 1..100, do: <<n::64, large(4 * @mb)::binary>>), fn ->
+           beside(for(n <- 1..40, do: <<n::64, large(4 * @mb)::binary>>), fn ->
              Enum.take(GenRegistry.stream(@registry), 1)
            end)
          end},
-        {"a list of 100 ids of 4 MB",
+        {"a list of 40 ids of 4 MB",
          fn ->
-           beside(for(n <- 1..100, do: <<n::64, large(4 * @mb)::binary>>), fn ->
+           beside(for(n <- 1..40, do: <<n::64, large(4 * @mb)::binary>>), fn ->
              GenRegistry.to_list(@registry)
            end)
          end},
