@@ -12,6 +12,7 @@ defmodule Schedulers do
   @registry Schedulers.Registry
   @most_rounds 8
   @mb 1_000_000
+  @sizes [16, 1_000, 60_000, 100_000, @mb, 4 * @mb, 8 * @mb]
 
   def run do
     {:ok, _} =
@@ -19,6 +20,7 @@ defmodule Schedulers do
         strategy: :one_for_one
       )
 
+    for bytes <- @sizes, do: large(bytes)
     watcher = LongSchedules.watch()
     results = for {name, loop} <- loops(), do: {name, rounds(name, loop, watcher)}
     failed = Enum.filter(results, fn {_, result} -> fault?(result) end)
@@ -87,20 +89,20 @@ defmodule Schedulers do
         {"exits among 64 ids of 8 MB",
          fn -> exits(for _ <- 1..64, do: {make_ref(), large(8 * @mb)}) end},
         {"exits among 200 ids of a megabyte",
-         fn -> exits(for n <- 1..200, do: <<n::64, large(@mb)::binary>>) end},
+         fn -> exits(for n <- 1..200, do: {n, large(@mb)}) end},
         {"exits among 200 ids of 50,000 integers",
          fn -> exits(for n <- 1..200, do: [n | Enum.to_list(1..50_000)]) end},
         {"exits among 200 ids that the VM copies",
          fn -> exits(for _ <- 1..200, do: [make_ref() | Enum.to_list(1..50_000)]) end},
         {"a stream over 40 ids of 4 MB",
          fn ->
-           beside(for(n <- 1..40, do: <<n::64, large(4 * @mb)::binary>>), fn ->
+           beside(for(n <- 1..40, do: {n, large(4 * @mb)}), fn ->
              Enum.take(GenRegistry.stream(@registry), 1)
            end)
          end},
         {"a list of 40 ids of 4 MB",
          fn ->
-           beside(for(n <- 1..40, do: <<n::64, large(4 * @mb)::binary>>), fn ->
+           beside(for(n <- 1..40, do: {n, large(4 * @mb)}), fn ->
              GenRegistry.to_list(@registry)
            end)
          end},
@@ -150,7 +152,14 @@ defmodule Schedulers do
     Process.exit(guest, :kill)
   end
 
-  defp large(bytes), do: :binary.copy(<<1, 2, 3, 4, 5, 6, 7, 8>>, div(bytes, 8))
+  # Made once: to make one takes long itself. The library copies it each time, nothing else does.
+  defp large(bytes) do
+    with nil <- :persistent_term.get({__MODULE__, bytes}, nil) do
+      binary = :binary.copy("x", bytes)
+      :persistent_term.put({__MODULE__, bytes}, binary)
+      binary
+    end
+  end
 
   defp milliseconds, do: round(1_000 * String.to_float(System.get_env("SECONDS", "0.2")))
 
@@ -197,7 +206,7 @@ defmodule Schedulers do
 
   defp act do
     n = :rand.uniform(20)
-    id = {n, large(Enum.at([16, 1_000, 60_000, 100_000, @mb, 8 * @mb], rem(n, 6)))}
+    id = {n, large(Enum.at(@sizes, rem(n, length(@sizes))))}
 
     case :rand.uniform(4) do
       1 -> GenRegistry.lookup(@registry, id)
