@@ -82,12 +82,12 @@ defmodule Schedulers do
     reads ++
       [
         {"starts and stops of a megabyte",
-         fn -> loop(fn -> come_and_go({make_ref(), large(@mb)}) end) end},
+         fn -> loop(fn -> come_and_go({:erlang.unique_integer(), large(@mb)}) end) end},
         {"starts and stops of 50,000 integers",
          fn -> loop(fn -> come_and_go([make_ref() | Enum.to_list(1..50_000)]) end) end},
-        {"guests with a megabyte", fn -> loop(fn -> guest({make_ref(), large(@mb)}) end) end},
-        {"exits among 64 ids of 8 MB",
-         fn -> exits(for _ <- 1..64, do: {make_ref(), large(8 * @mb)}) end},
+        {"guests with a megabyte",
+         fn -> loop(fn -> guest({:erlang.unique_integer(), large(@mb)}) end) end},
+        {"exits among 64 ids of 8 MB", fn -> exits(for n <- 1..64, do: {n, large(8 * @mb)}) end},
         {"exits among 200 ids of a megabyte",
          fn -> exits(for n <- 1..200, do: {n, large(@mb)}) end},
         {"exits among 200 ids of 50,000 integers",

@@ -12,8 +12,8 @@
     # A call that has not returned by then never does.
     @patience 30_000
 
-    @doc "Tries the terms from the nth on. Returns how many terms, kinds and cases there were, and the faults."
-    def run(from, last_words) do
+    @doc "Tries the terms from the nth on, and tells in files what it is about to do and what was wrong."
+    def run(from, last_words, faults) do
       Process.flag(:trap_exit, true)
       Logger.configure(level: :none)
       {:ok, last_words} = :file.open(last_words, [:raw, :write])
@@ -22,24 +22,20 @@
       terms = Zoo.terms()
       kinds = for {_, term} <- terms, uniq: true, do: Zoo.kind(term)
 
-      faults =
-        for {{name, term}, n} <- Enum.with_index(terms), n >= from do
-          about_to(n, "as an argument", name)
+      tell = fn found ->
+        for fault <- List.flatten([found]),
+            is_binary(fault),
+            do: File.write!(faults, fault <> "\n", [:append])
+      end
 
-          [
-            as_arguments(name, term)
-            | for({how, wrap} <- containers(term), do: as_id(n, name, how, wrap.(term)))
-          ]
-        end
+      for {{name, term}, n} <- Enum.with_index(terms), n >= from do
+        about_to(n, "as an argument", name)
+        tell.(as_arguments(name, term))
+        for {how, wrap} <- containers(term), do: tell.(as_id(n, name, how, wrap.(term)))
+      end
 
-      faults = [faults | if(from < length(terms), do: together(terms), else: [])]
-
-      %{
-        terms: length(terms),
-        kinds: kinds,
-        cases: Process.get(:cases),
-        faults: faults |> List.flatten() |> Enum.filter(&is_binary/1)
-      }
+      if from <= length(terms), do: tell.(together(terms))
+      %{terms: length(terms), kinds: kinds, cases: Process.get(:cases)}
     end
 
     # What is large takes long in each.
@@ -54,7 +50,7 @@
         :file.pwrite(
           Process.get(:last_words),
           0,
-          String.pad_trailing("#{n} #{name}, #{what}", 200)
+          String.pad_trailing("#{n} #{Process.get(:cases)} #{name}, #{what}", 200)
         )
     end
 
@@ -305,34 +301,39 @@ defmodule TermsCheck do
     Process.flag(:trap_exit, true)
     here = System.fetch_env!("CARGO_TARGET_DIR") |> Path.join("check")
     File.mkdir_p!(here)
-    results = from(0, code, binary, Path.join(here, "terms.last"))
-    faults = Enum.flat_map(results, & &1.faults)
-    for fault <- faults, do: IO.puts("FAILED: #{fault}")
+    files = for name <- ["last", "faults"], do: Path.join(here, "terms." <> name)
+    for file <- files, do: File.write!(file, "")
+    {results, gone} = from(0, code, binary, files)
+    faults = files |> List.last() |> File.read!() |> String.split("\n", trim: true)
+    for fault <- gone ++ faults, do: IO.puts("FAILED: #{fault}")
     %{terms: terms, kinds: kinds} = List.last(results)
     IO.puts("kinds, as the VM calls them: #{inspect(Enum.sort(kinds), limit: :infinity)}")
     cases = results |> Enum.map(& &1.cases) |> Enum.sum()
-    gone = length(results) - 1
 
     IO.puts(
-      "terms: #{terms} of #{length(kinds)} kinds, #{cases} cases, VMs gone: #{gone}, other faults: #{length(faults) - gone}"
+      "terms: #{terms} of #{length(kinds)} kinds, #{cases} cases, VMs gone: #{length(gone)}, " <>
+        "other faults: #{length(faults)}"
     )
 
-    unless faults == [], do: System.halt(1)
+    unless gone ++ faults == [], do: System.halt(1)
   end
 
-  defp from(n, code, binary, last_words) do
-    File.write!(last_words, "")
+  # In a VM, and in the next one behind the term that it did not survive.
+  defp from(n, code, binary, [last_words, faults] = files) do
     {:ok, vm} = OtherVM.start_link(%{wait_boot: 60_000}, [])
     {:module, _} = :peer.call(vm, :code, :load_binary, [code, ~c"terms", binary])
     {:ok, _} = :peer.call(vm, :application, :ensure_all_started, [:logger])
-    result = :peer.call(vm, code, :run, [n, last_words], :infinity)
+    result = :peer.call(vm, code, :run, [n, last_words, faults], :infinity)
     :peer.stop(vm)
-    [result]
+    {[result], []}
   catch
     :exit, _gone ->
-      last = last_words |> File.read!() |> String.trim()
-      {n, name} = Integer.parse(last)
-      [%{cases: 1, faults: ["the VM is gone:#{name}"]} | from(n + 1, code, binary, last_words)]
+      [n, cases, name] =
+        last_words |> File.read!() |> String.trim() |> String.split(" ", parts: 3)
+
+      {results, gone} = from(String.to_integer(n) + 1, code, binary, files)
+      result = %{cases: String.to_integer(cases) + 1}
+      {[result | results], ["the VM is gone: #{name}" | gone]}
   end
 end
 
