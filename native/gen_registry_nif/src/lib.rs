@@ -17,11 +17,14 @@ mod flatten;
 mod hot;
 mod many;
 mod memory;
+mod reclaim;
 mod registry;
 mod unflatten;
 mod words;
 
-use registry_table::{Conflict, Cursor, Pid, Pinned, Stored, Table, Worker, pin};
+use registry_table::{
+    Conflict, Cursor, Pid, Pinned, Remembered, Stored, Table, Worker, is_stopped, pin,
+};
 use rustler::schedule::consume_timeslice;
 use rustler::{Encoder, Env, Error, LocalPid, NifResult, ResourceArc, Term};
 
@@ -52,6 +55,8 @@ mod atoms {
         not_running,
         ok,
         pid_taken,
+        reclaiming_stopped,
+        stopped,
     }
 }
 
@@ -59,7 +64,7 @@ mod atoms {
 const STEP: usize = 500;
 
 fn load(env: Env<'_>, _info: Term<'_>) -> bool {
-    words::check_tags(
+    let tags_are_known = words::check_tags(
         &[
             atoms::ok().to_term(env),
             (-1_i8).encode(env),
@@ -73,7 +78,8 @@ fn load(env: Env<'_>, _info: Term<'_>) -> bool {
             (1, 2).encode(env),
             Term::map_new(env),
         ],
-    )
+    );
+    tags_are_known && reclaim::start()
 }
 
 /// Runs `read` on the table of a running registry.
@@ -126,13 +132,20 @@ fn lookup_id<'a>(
         true => Ok((atoms::ok(), to_term(env, id)).encode(env)),
         false => Err(Failed::TooLarge),
     };
+    let remembered = |id: Remembered<'_, Copied>| match id {
+        Remembered::Whole(id) => answer(id),
+        Remembered::Flat(bytes) => Ok(match env.binary_to_term(bytes) {
+            Some((id, _)) => (atoms::ok(), id).encode(env),
+            None => atoms::not_found().to_term(env),
+        }),
+    };
     let pid = pid_from_term(pid);
     let found = with_table(name, |table, _| {
         let pid = pid?;
         table.id_of(pid, answer).or_else(|| {
             // One that is alive is another one than that of this pid's last id.
             let dead = !is_alive(env, pid);
-            dead.then(|| table.last_id_of(pid, answer)).flatten()
+            dead.then(|| table.last_id_of(pid, remembered)).flatten()
         })
     });
     match found {
@@ -368,6 +381,14 @@ fn give_back(handle: ResourceArc<Handle>, parent: LocalPid) -> rustler::Atom {
 #[rustler::nif]
 fn memory(handle: ResourceArc<Handle>) -> usize {
     handle.memory()
+}
+
+#[rustler::nif]
+fn reclaiming() -> rustler::Atom {
+    match is_stopped() {
+        true => atoms::stopped(),
+        false => atoms::ok(),
+    }
 }
 
 #[rustler::nif]
