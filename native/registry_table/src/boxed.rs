@@ -53,7 +53,10 @@ impl<O: Opaque> Boxed<O> {
     pub(crate) fn bytes(&self) -> usize {
         let elsewhere = match self {
             Self::Words(words) => size_of_val(&**words),
-            Self::Opaque(kept, _) => kept.bytes(),
+            Self::Opaque(kept, words) => {
+                let known = Some(*words as usize).filter(|_| *words < u32::MAX);
+                kept.bytes().max(known.unwrap_or(0) * size_of::<u64>())
+            }
         };
         size_of::<Self>() + elsewhere
     }

@@ -210,27 +210,30 @@ pub fn collect() {
 /// `None` if there was nothing.
 fn free_some(oldest: Option<u64>) -> Option<usize> {
     let oldest = planted!("freed at once", u64::MAX, oldest?);
-    let mut bytes = 0;
-    let step = {
-        let mut limbo = LIMBO.lock();
-        let may_be_freed = limbo.iter().take(STEP_THINGS).take_while(|retired| {
-            let first = bytes == 0;
-            bytes += retired.bytes.max(1);
-            retired.epoch < oldest && (first || bytes <= STEP_BYTES)
-        });
-        let count = may_be_freed.count();
-        let rest = limbo.split_off(count);
-        std::mem::replace(&mut *limbo, rest)
-    };
+    let step = next_step(&mut LIMBO.lock(), oldest);
     if step.is_empty() {
         return None;
     }
+    let bytes = step.iter().map(|retired| retired.bytes).sum();
     for retired in step {
         // It may run the code of an `Opaque`. If that panics, the panic has been told of, and the
         // other things are freed all the same.
         let _ = catch_unwind(AssertUnwindSafe(retired.free));
     }
     Some(bytes)
+}
+
+/// Takes what is freed next out of the list: what is of epochs before `oldest`, and not too much.
+fn next_step(limbo: &mut LinkedList<Retired>, oldest: u64) -> LinkedList<Retired> {
+    let mut bytes = 0;
+    let step = limbo.iter().take(STEP_THINGS).take_while(|retired| {
+        let first = bytes == 0;
+        bytes += retired.bytes.max(1);
+        retired.epoch < oldest && (first || bytes <= STEP_BYTES)
+    });
+    let count = step.count();
+    let rest = limbo.split_off(count);
+    std::mem::replace(limbo, rest)
 }
 
 /// Whether nothing can be freed, since the system refuses the barrier that it granted at first.
@@ -415,22 +418,31 @@ mod tests {
 
     #[test]
     fn a_step_is_bounded_in_things_and_in_bytes() {
-        for (bytes, most) in [(1, STEP_THINGS), (STEP_BYTES / 4, 4), (10 * STEP_BYTES, 1)] {
-            let freed = Arc::new(AtomicUsize::new(0));
-            let many = STEP_THINGS * 3;
-            let reading = pin();
-            for _ in 0..many {
-                retire_counting(bytes, &freed);
+        for (bytes, most) in [
+            (0, STEP_THINGS),
+            (1, STEP_THINGS),
+            (STEP_BYTES / 4, 4),
+            (10 * STEP_BYTES, 1),
+        ] {
+            let all = (1..=1_000).map(|epoch| Retired {
+                epoch,
+                bytes,
+                free: Box::new(|| ()),
+            });
+            let mut limbo: LinkedList<_> = all.collect();
+            let mut next = 1;
+            loop {
+                let step = next_step(&mut limbo, 901);
+                assert!(step.len() <= most);
+                if step.is_empty() {
+                    break;
+                }
+                for retired in step {
+                    assert_eq!(retired.epoch, next);
+                    next += 1;
+                }
             }
-            drop(reading);
-            while freed.load(Ordering::SeqCst) < many {
-                let before = freed.load(Ordering::SeqCst);
-                // Other tests collect too: only their own steps are known to be whole.
-                let step = free_some(oldest_reader()).unwrap_or(0);
-                let after = freed.load(Ordering::SeqCst);
-                assert!(step <= STEP_BYTES.max(bytes));
-                assert!(after - before <= many.min(most * 100));
-            }
+            assert_eq!((next, limbo.len()), (901, 100), "the others wait");
         }
     }
 
