@@ -151,11 +151,9 @@ mod modelled {
         }
 
         pub(crate) fn change(&self, pid: Pid, change: impl FnOnce(&mut V)) {
-            self.0
-                .lock()
-                .get_mut(&pid.word())
-                .into_iter()
-                .for_each(change);
+            if let Some(value) = self.0.lock().get_mut(&pid.word()) {
+                change(value);
+            }
         }
 
         pub(crate) fn remove_if(&self, pid: Pid, wanted: impl FnOnce(&V) -> bool) -> Option<V> {
