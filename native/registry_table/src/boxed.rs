@@ -22,6 +22,7 @@ pub(crate) enum Boxed<O> {
 }
 
 impl<O: Opaque> Boxed<O> {
+    #[inline]
     pub(crate) fn is(&self, id: &Id<'_, O::Probe<'_>>) -> bool {
         match (self, id) {
             (Self::Words(mine), Id::Words { words, .. }) => **mine == **words,
@@ -84,6 +85,7 @@ impl<O: Opaque> Boxed<O> {
 }
 
 /// Where the boxed id of a slot is, if it has one.
+#[inline]
 fn pointer<const STRIDE: usize, O>(slot: Slot<'_, STRIDE>) -> *const Boxed<O> {
     slot.words().next().unwrap_or(0) as *const Boxed<O>
 }

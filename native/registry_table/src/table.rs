@@ -199,7 +199,7 @@ macro_rules! by_class {
 }
 
 /// The tag of an id that fits into no slot.
-#[inline]
+#[inline(always)]
 fn boxed_tag<P>(hash: u64, id: &Id<'_, P>) -> u64 {
     let shape = if let Id::Words { shape, .. } = id {
         *shape
@@ -210,7 +210,7 @@ fn boxed_tag<P>(hash: u64, id: &Id<'_, P>) -> u64 {
 }
 
 /// Whether a slot's boxed id is this one. The slot had a tag that says so, under a guard.
-#[inline]
+#[inline(always)]
 fn is_same<O: Opaque>(slot: Slot<'_, 4>, id: &Id<'_, O::Probe<'_>>) -> bool {
     // SAFETY: searches run under a guard that outlives them, and only look at slots with such a tag.
     unsafe { Boxed::<O>::of(slot) }.is(id)
