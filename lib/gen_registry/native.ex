@@ -62,6 +62,11 @@ defmodule GenRegistry.Native do
           {[{term, pid}], non_neg_integer | :done} | :not_running
   def scan_children(_name, _cursor), do: not_loaded()
 
+  # Whether what is given up is freed. Once that is `:stopped`, one running registry's server has been
+  # sent `:reclaiming_stopped`.
+  @spec reclaiming :: :ok | :stopped
+  def reclaiming, do: not_loaded()
+
   @spec owner(atom) :: pid | nil
   def owner(_name), do: not_loaded()
 

@@ -265,6 +265,14 @@ defmodule GenRegistry.Table do
   @spec give_back(t, starter :: pid) :: :ok
   def give_back(table, starter), do: Native.give_back(table, starter)
 
+  @doc """
+  Whether the memory of what is gone is freed, in all tables of this VM. It is `:stopped` if the system
+  refuses what it granted when the VM started, `membarrier(2)`: then a server of a registry is sent
+  `:reclaiming_stopped`, once.
+  """
+  @spec reclaiming :: :ok | :stopped
+  def reclaiming, do: Native.reclaiming()
+
   @doc "About how many bytes it takes, see `GenRegistry.info/1`."
   @spec memory(t) :: non_neg_integer
   def memory(table), do: Native.memory(table)

@@ -1,15 +1,29 @@
 //! Terms that are kept as the VM's own copies, because no run of words holds them exactly.
 
+use std::sync::Arc;
+
 use registry_table::Opaque;
-use rustler::Term;
 use rustler::sys::{
-    ErlNifEnv, ErlNifTerm, enif_alloc_env, enif_free_env, enif_is_identical, enif_make_copy,
+    ErlNifEnv, ErlNifTerm, enif_alloc_env, enif_binary_to_term, enif_free_env, enif_is_identical,
+    enif_make_copy,
 };
+use rustler::{Env, Term};
+
+/// About how many bytes an environment of the VM takes by itself.
+const ENVIRONMENT: usize = 1024;
+
+/// How many bytes there may be of the external format of a term that is remembered after its process
+/// is gone.
+const SMALL: usize = 1024;
 
 /// A term in an environment of its own.
 pub struct Copied {
     env: *mut ErlNifEnv,
     term: ErlNifTerm,
+    /// How many bytes the term's external format has.
+    size: usize,
+    /// These bytes, if they are few.
+    flat: Option<Arc<[u8]>>,
 }
 
 // SAFETY: the environment belongs to no process, is written only while `keep` makes it, and holds
@@ -20,7 +34,7 @@ unsafe impl Sync for Copied {}
 
 impl Copied {
     /// A copy of the term in `env`.
-    pub fn term<'a>(&self, env: rustler::Env<'a>) -> Term<'a> {
+    pub fn term<'a>(&self, env: Env<'a>) -> Term<'a> {
         // SAFETY: the source is alive as long as `self`, and the copy is made in `env`.
         unsafe { Term::new(env, enif_make_copy(env.as_c_arg(), self.term)) }
     }
@@ -29,13 +43,26 @@ impl Copied {
 impl Opaque for Copied {
     type Probe<'a> = Term<'a>;
 
+    /// The VM's copy of a part of a binary holds the whole binary in memory. So the term is built anew
+    /// from its external format, unless it is a number or a name, which hold nothing.
     fn keep(probe: Term<'_>) -> Self {
         point!(c"keep");
-        // SAFETY: `probe` is alive for this call, and the environment is this copy's alone.
-        unsafe {
+        let external = probe.to_binary();
+        let is_leaf = probe.is_number() || probe.is_ref() || probe.is_pid() || probe.is_port();
+        // SAFETY: the environment is this copy's alone, and `probe` is alive for this call.
+        let (env, term) = unsafe {
             let env = enif_alloc_env();
-            let term = enif_make_copy(env, probe.as_c_arg());
-            Self { env, term }
+            let built = (!is_leaf).then(|| built(env, &external)).flatten();
+            // The VM promises no more than that most terms come back.
+            let same = built.filter(|built| enif_is_identical(*built, probe.as_c_arg()) != 0);
+            let term = same.unwrap_or_else(|| enif_make_copy(env, probe.as_c_arg()));
+            (env, term)
+        };
+        Self {
+            env,
+            term,
+            size: external.len(),
+            flat: (external.len() <= SMALL).then(|| external.as_slice().into()),
         }
     }
 
@@ -44,9 +71,32 @@ impl Opaque for Copied {
         // SAFETY: both terms are alive for this call, which only reads them.
         unsafe { enif_is_identical(self.term, probe.as_c_arg()) != 0 }
     }
+
+    fn bytes(&self) -> usize {
+        ENVIRONMENT + self.size
+    }
+
+    fn flat(&self) -> Option<Arc<[u8]>> {
+        self.flat.clone()
+    }
+}
+
+/// The term that the external format of a term makes in an environment.
+///
+/// # Safety
+///
+/// The environment is the caller's alone.
+unsafe fn built(env: *mut ErlNifEnv, external: &[u8]) -> Option<ErlNifTerm> {
+    let mut term = ErlNifTerm::default();
+    // SAFETY: the bytes are alive for this call, which writes the term if it reads any of them.
+    let read = unsafe { enif_binary_to_term(env, external.as_ptr(), external.len(), &mut term, 0) };
+    (read > 0).then_some(term)
 }
 
 impl Drop for Copied {
+    /// Run by the thread that frees. That is no scheduler, which the VM has `enif_free_env` allow: what
+    /// the term refers to goes back to the allocators of the threads that made it, and a resource's
+    /// destructor is run by a scheduler.
     fn drop(&mut self) {
         point!(c"free");
         // SAFETY: `keep` allocated it, and nobody reads it any more.

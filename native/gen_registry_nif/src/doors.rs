@@ -7,18 +7,15 @@ use std::alloc::{GlobalAlloc, Layout};
 use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::hint::black_box;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-use once_cell::sync::Lazy;
 use parking_lot::Mutex;
-use registry_table::{Pid, Table, Worker, collect};
+use registry_table::{Pid, Worker, collect};
 use rustler::{Encoder, Env, ResourceArc, Term};
 
-use crate::copied::Copied;
 use crate::hot::{Failed, with_id};
 use crate::memory::Allocator;
-use crate::registry::{Handle, Registry};
+use crate::registry::Handle;
 
 /// What is known of a point in the code.
 #[derive(Default)]
@@ -69,16 +66,6 @@ impl Drop for Inside {
             point.longest = point.longest.max(stay);
             point.long += u64::from(stay > LONG);
         }
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        static NONE: Lazy<Arc<Table<Copied>>> = Lazy::new(Default::default);
-
-        point!(c"drop");
-        // Here, to see how long it takes.
-        drop(std::mem::replace(&mut self.table, Arc::clone(&NONE)));
     }
 }
 
@@ -206,7 +193,7 @@ fn insert<'a>(
     };
     let pid = made_up(number).ok_or(Failed::BadArg)?;
     let done = with_id(id, limit, |id| {
-        let table = &handle.registry.table;
+        let table = handle.registry.table();
         table.insert(id, Worker { pid, parent: None }).is_ok()
     })?;
     Ok(done.encode(env))

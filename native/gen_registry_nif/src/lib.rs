@@ -24,6 +24,7 @@ mod many;
 mod measured;
 mod memory;
 mod nested;
+mod reclaim;
 mod registry;
 mod tags;
 mod timeslice;
@@ -31,7 +32,9 @@ mod unflatten;
 mod weigh;
 mod words;
 
-use registry_table::{Conflict, Cursor, Pid, Pinned, Stored, Table, Worker, pin};
+use registry_table::{
+    Conflict, Cursor, Pid, Pinned, Remembered, Stored, Table, Worker, is_stopped, pin,
+};
 use rustler::{Encoder, Env, Error, LocalPid, NifResult, ResourceArc, Term};
 
 use crate::copied::Copied;
@@ -64,7 +67,9 @@ mod atoms {
         not_running,
         ok,
         pid_taken,
+        reclaiming_stopped,
         sealed,
+        stopped,
     }
 }
 
@@ -72,7 +77,7 @@ mod atoms {
 const STEP: usize = 500;
 
 fn load<'a>(env: Env<'a>, ports: Term<'a>) -> bool {
-    tags::are_known(env, ports)
+    tags::are_known(env, ports) && reclaim::start()
 }
 
 /// Runs `read` on the table of a running registry.
@@ -128,13 +133,20 @@ fn lookup_id<'a>(
             Ok((atoms::ok(), to_term(env, id)).encode(env))
         }
     };
+    let remembered = |id: Remembered<'_, Copied>| match id {
+        Remembered::Whole(id) => answer(id),
+        Remembered::Flat(bytes) => Ok(match env.binary_to_term(bytes) {
+            Some((id, _)) => (atoms::ok(), id).encode(env),
+            None => atoms::not_found().to_term(env),
+        }),
+    };
     let pid = pid_from_term(pid);
     let found = with_table(name, |table, _| {
         let pid = pid?;
         table.id_of(pid, answer).or_else(|| {
             // One that is alive is another one than that of this pid's last id.
             let dead = !is_alive(env, pid);
-            dead.then(|| table.last_id_of(pid, answer)).flatten()
+            dead.then(|| table.last_id_of(pid, remembered)).flatten()
         })
     });
     match found {
@@ -375,6 +387,14 @@ fn give_back(handle: ResourceArc<Handle>, parent: LocalPid) -> rustler::Atom {
 #[rustler::nif]
 fn memory(handle: ResourceArc<Handle>) -> usize {
     handle.memory()
+}
+
+#[rustler::nif]
+fn reclaiming() -> rustler::Atom {
+    match is_stopped() {
+        true => atoms::stopped(),
+        false => atoms::ok(),
+    }
 }
 
 #[rustler::nif]

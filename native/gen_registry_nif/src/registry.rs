@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
-use registry_table::{Conflict, Id, Names, Pid, Published, Table, Worker, pin};
+use registry_table::{Conflict, Id, Names, Pid, Published, Table, Worker, drop_later, pin};
 use rustler::{Env, LocalPid, Monitor, Resource, ResourceArc, Term};
 
 use crate::copied::Copied;
@@ -27,7 +27,8 @@ pub struct Slot {
 /// guests goes on with it. As a resource it is what the VM tells of the deaths of its processes.
 pub struct Registry {
     slot: &'static Slot,
-    pub table: Arc<Table<Copied>>,
+    /// Invariant: there until it is dropped.
+    table: Option<Arc<Table<Copied>>>,
     /// Who opened it last. Whoever writes by a [`Handle`] holds this for reading meanwhile: once it
     /// has changed, no write of the last owner is under way, and none is to come.
     owner: RwLock<Pid>,
@@ -74,6 +75,14 @@ impl Resource for Registry {
 #[rustler::resource_impl]
 impl Resource for Handle {}
 
+impl Drop for Registry {
+    fn drop(&mut self) {
+        point!(c"drop");
+        // It takes too long for a scheduler.
+        drop_later(self.table.take());
+    }
+}
+
 impl Slot {
     /// The process of the last registry of this name, while that or a process of it is alive.
     pub fn owner(&self) -> Option<Pid> {
@@ -83,7 +92,7 @@ impl Slot {
     /// The processes of the last registry of this name that are still known, but for guests.
     pub fn processes(&self) -> Vec<Worker> {
         self.last()
-            .map_or_else(Vec::new, |last| last.table.processes())
+            .map_or_else(Vec::new, |last| last.table().processes())
     }
 
     /// Forgets a process of the last registry of this name, if it is dead.
@@ -96,7 +105,7 @@ impl Slot {
     /// Frees the id of a guest of the last registry of this name, which need not run. `None` if
     /// there is no such registry.
     pub fn release(&self, id: &Id<'_, Term<'_>>) -> Option<bool> {
-        self.last().map(|last| last.table.release(id))
+        self.last().map(|last| last.table().release(id))
     }
 
     fn last(&self) -> Option<ResourceArc<Registry>> {
@@ -117,7 +126,7 @@ impl Registry {
             // Its owner is dead: the VM may just not have said so yet.
             before.close(before.owner());
         }
-        let registry = match before.filter(|before| before.table.guests() > 0) {
+        let registry = match before.filter(|before| before.table().guests() > 0) {
             Some(before) => {
                 if !before.reopen(owner, max_children) {
                     return Opened::Busy;
@@ -133,7 +142,7 @@ impl Registry {
                 new
             }
         };
-        slot.table.set(Arc::clone(&registry.table));
+        slot.table.set(Arc::clone(registry.table()));
         if registry.watch(env, owner) {
             return Opened::Done(ResourceArc::new(Handle { registry, owner }));
         }
@@ -142,18 +151,19 @@ impl Registry {
     }
 
     fn new(slot: &'static Slot, owner: Pid, max_children: Option<usize>) -> Self {
-        let table = Table::new();
-        let table = match max_children {
-            Some(most) => table.bounded(most),
-            None => table,
-        };
+        let table = max_children.map_or_else(Table::new, Table::bounded);
         table.track(server(owner));
         Self {
             slot,
-            table: Arc::new(table),
+            table: Some(Arc::new(table)),
             owner: RwLock::new(owner),
             state: AtomicU64::new(owner.word()),
         }
+    }
+
+    pub fn table(&self) -> &Arc<Table<Copied>> {
+        let table = self.table.as_ref();
+        table.unwrap_or_else(|| unreachable!("by the invariant"))
     }
 
     /// Opens it for another owner, unless something of the last one is under way, or the slot has
@@ -170,8 +180,8 @@ impl Registry {
         }
         // First, so that whoever sees the new owner among the processes knows whose they are.
         *current = owner;
-        self.table.track(server(owner));
-        self.table.reopen(max_children);
+        self.table().track(server(owner));
+        self.table().reopen(max_children);
         // Relaxed: only the owner's own death, and the next opening, are interested in it.
         self.state.store(owner.word(), Ordering::Relaxed);
         true
@@ -190,8 +200,8 @@ impl Registry {
             self.state
                 .compare_exchange(own, CLOSING, Ordering::Relaxed, Ordering::Relaxed);
         if exchange.is_ok() {
-            self.table.close();
-            self.slot.table.retract(&self.table);
+            self.table().close();
+            self.slot.table.retract(self.table());
             // Release: see `reopen`.
             self.state.store(CLOSED, Ordering::Release);
         }
@@ -200,7 +210,7 @@ impl Registry {
     /// Has the slot let go of this registry once it is closed and all its processes are gone: what
     /// it held is freed.
     fn let_go_if_drained(&self) {
-        let drained = || self.table.is_closed() && self.table.is_drained();
+        let drained = || self.table().is_closed() && self.table().is_drained();
         if !drained() {
             return;
         }
@@ -216,7 +226,7 @@ impl Registry {
     }
 
     fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.table, &other.table)
+        Arc::ptr_eq(self.table(), other.table())
     }
 
     fn owner(&self) -> Pid {
@@ -237,7 +247,7 @@ impl Registry {
     pub fn forget(&self, pid: Pid) {
         point!(c"down");
         self.close(pid);
-        self.table.remove(pid);
+        self.table().remove(pid);
         self.let_go_if_drained();
     }
 }
@@ -261,7 +271,7 @@ impl Handle {
     /// Enters a live worker for an id that has no live one.
     pub fn register(&self, env: Env<'_>, id: &Id<'_, Term<'_>>, worker: Worker) -> Registered {
         let pid = worker.pid;
-        let table = &self.registry.table;
+        let table = self.registry.table();
         // A guest, whose end is watched for since it was entered first.
         let watched = table.known(pid).is_some();
         let refused = loop {
@@ -312,13 +322,13 @@ impl Handle {
 
     /// Whether a process belongs to this registry, and is no guest.
     pub fn knows(&self, pid: Pid) -> bool {
-        let known = self.registry.table.known(pid);
+        let known = self.registry.table().known(pid);
         known.is_some_and(|known| !known.is_guest())
     }
 
     /// About how many bytes its table takes.
     pub fn memory(&self) -> usize {
-        self.registry.table.memory()
+        self.registry.table().memory()
     }
 
     /// Whether there is room for a child with this id; a parent is promised it.
@@ -351,7 +361,7 @@ impl Handle {
     /// Writes, unless the registry is another's by now.
     fn write<R>(&self, write: impl FnOnce(&Table<Copied>) -> R) -> Option<R> {
         let owner = self.registry.owner.read();
-        (*owner == self.owner).then(|| write(&self.registry.table))
+        (*owner == self.owner).then(|| write(self.registry.table()))
     }
 }
 

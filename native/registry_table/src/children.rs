@@ -23,12 +23,14 @@ struct Room {
 }
 
 impl Children {
-    /// Without a bound.
-    pub(crate) fn new() -> Self {
-        Self {
+    /// For so many children, or for any number.
+    pub(crate) fn new(most: Option<usize>) -> Self {
+        let children = Self {
             bounded: AtomicBool::new(false),
             room: Mutex::new(Room::default()),
-        }
+        };
+        children.bound(most);
+        children
     }
 
     /// Sets the bound, or that there is none. Promises that were made under the last one are void.

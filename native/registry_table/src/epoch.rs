@@ -10,22 +10,25 @@
 //! reader pays for a fence, as it always does with `crossbeam-epoch`: a good part of what a lookup
 //! of a small id takes, and why this is here.
 
+//!
+//! One thread frees everything: it calls [`reclaim`], which never returns. So no caller of the table
+//! pays for what others left, however large it is, and what was retired last is freed although
+//! nothing else happens.
+
 use std::cell::Cell;
-use std::collections::VecDeque;
+use std::collections::LinkedList;
 use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::sync::{
     AtomicBool, AtomicPtr, AtomicU64, Mutex, Ordering, compiler_fence, fence, locals, planted,
     statics,
 };
 
-/// How much is retired before it is tried to free it: so many things, less if they are large.
-const MUCH: usize = 32;
-/// As many bytes count as one thing more.
-const PORTION: usize = 8 * 1024;
-
-/// How much is freed at once, lest one caller pay for what others left.
-const AT_ONCE: usize = 64;
+/// How many bytes one step frees, or one thing if that is larger.
+const STEP_BYTES: usize = 512 * 1024;
+/// How many things one step frees, since the list is locked while they are taken from it.
+const STEP_THINGS: usize = 256;
 
 /// While it lives, nothing that was read under it is freed.
 pub struct Pinned {
@@ -53,17 +56,8 @@ struct Reader {
 struct Retired {
     /// The epoch in which it was still in reach.
     epoch: u64,
-    weight: usize,
+    bytes: usize,
     free: Box<dyn FnOnce() + Send>,
-}
-
-struct Limbo {
-    /// In the order of their epochs.
-    retired: VecDeque<Retired>,
-    /// Of all of them.
-    weight: usize,
-    /// The weight at which the next try to free is due.
-    due: usize,
 }
 
 statics! {
@@ -71,13 +65,11 @@ statics! {
     static EPOCH: AtomicU64 = AtomicU64::new(1);
     /// All readers there ever were. They are never freed, but used again by later threads.
     static READERS: AtomicPtr<Reader> = AtomicPtr::new(std::ptr::null_mut());
-    static LIMBO: Mutex<Limbo> = Mutex::new(Limbo {
-        retired: VecDeque::new(),
-        weight: 0,
-        due: MUCH,
-    });
-    /// Whether the limbo has reached the weight at which a try is due. Written under its lock.
-    static DUE: AtomicBool = AtomicBool::new(false);
+    /// In the order of their epochs. A list, since a vector that grows copies all that it has, under
+    /// the lock.
+    static LIMBO: Mutex<LinkedList<Retired>> = Mutex::new(LinkedList::new());
+    /// Whether nothing can be freed, see [`is_stopped`].
+    static STOPPED: AtomicBool = AtomicBool::new(false);
 }
 
 locals! {
@@ -191,76 +183,137 @@ fn readers() -> impl Iterator<Item = &'static Reader> {
 ///
 /// The caller has taken it out of reach: whoever begins to read after this cannot come to it.
 pub(crate) fn retire(bytes: usize, free: impl FnOnce() + Send + 'static) {
-    let weight = 1 + bytes / PORTION;
     let free = Box::new(free);
     let mut limbo = LIMBO.lock();
-    // Release: see `pin`. Under the lock, so that the queue is in order.
+    // Release: see `pin`. Under the lock, so that the list is in order.
     let epoch = EPOCH.fetch_add(1, Ordering::AcqRel);
-    limbo.weight += weight;
-    limbo.retired.push_back(Retired {
-        epoch,
-        weight,
-        free,
-    });
-    limbo.announce();
+    limbo.push_back(Retired { epoch, bytes, free });
+    drop(limbo);
+    #[cfg(not(registry_table_loom))]
+    reclaimer::wake();
 }
 
-impl Limbo {
-    fn announce(&self) {
-        // Relaxed, here and below: it is no more than a hint.
-        DUE.store(self.weight >= self.due, Ordering::Relaxed);
-    }
+/// Has a value dropped by the thread that frees, see [`reclaim`].
+pub fn drop_later<T: Send + 'static>(value: T) {
+    retire(size_of::<T>(), move || drop(value));
 }
 
-/// Frees some of what was retired and nobody can look at any more, if that is due.
+/// Frees all that was retired and nobody can look at any more.
 ///
-/// What is freed may be the caller's code: not to be called with a lock.
-#[inline]
-pub(crate) fn collect_if_due() {
-    if DUE.load(Ordering::Relaxed) {
-        collect();
-    }
-}
-
-/// Frees some of what was retired and nobody can look at any more. It takes some microseconds.
+/// A program whose [`reclaim`] runs does not need it.
 pub fn collect() {
     let oldest = oldest_reader();
-    let mut free = Vec::new();
-    {
-        let mut limbo = LIMBO.lock();
-        let mut weight = 0;
-        let is_free =
-            |retired: &Retired| retired.epoch < planted!("freed at once", u64::MAX, oldest);
-        while weight < AT_ONCE && limbo.retired.front().is_some_and(is_free) {
-            let retired = limbo.retired.pop_front();
-            weight += retired.as_ref().map_or(0, |retired| retired.weight);
-            free.extend(retired);
-        }
-        limbo.weight -= weight;
-        // What is left because someone still reads is left alone until there is more of it.
-        let held = if weight < AT_ONCE { limbo.weight } else { 0 };
-        limbo.due = held + MUCH;
-        limbo.announce();
-    }
-    for retired in free {
-        (retired.free)();
-    }
+    while free_some(oldest).is_some() {}
 }
 
-/// The earliest epoch in which anyone who reads now began, or the one that begins now.
-fn oldest_reader() -> u64 {
+/// Frees some of what was retired before the oldest reader began. Returns how many bytes that was;
+/// `None` if there was nothing.
+fn free_some(oldest: Option<u64>) -> Option<usize> {
+    let oldest = planted!("freed at once", u64::MAX, oldest?);
+    let step = next_step(&mut LIMBO.lock(), oldest);
+    if step.is_empty() {
+        return None;
+    }
+    let bytes = step.iter().map(|retired| retired.bytes).sum();
+    for retired in step {
+        // It may run the code of an `Opaque`. If that panics, the panic has been told of, and the
+        // other things are freed all the same.
+        let _ = catch_unwind(AssertUnwindSafe(retired.free));
+    }
+    Some(bytes)
+}
+
+/// Takes what is freed next out of the list: what is of epochs before `oldest`, and not too much.
+fn next_step(limbo: &mut LinkedList<Retired>, oldest: u64) -> LinkedList<Retired> {
+    let mut bytes = 0;
+    let step = limbo.iter().take(STEP_THINGS).take_while(|retired| {
+        let first = bytes == 0;
+        bytes += retired.bytes.max(1);
+        retired.epoch < oldest && (first || bytes <= STEP_BYTES)
+    });
+    let count = step.count();
+    let rest = limbo.split_off(count);
+    std::mem::replace(limbo, rest)
+}
+
+/// Whether nothing can be freed, since the system refuses the barrier that it granted at first.
+pub fn is_stopped() -> bool {
+    // Relaxed: it is a fact about the system, and orders nothing.
+    STOPPED.load(Ordering::Relaxed)
+}
+
+/// The earliest epoch in which anyone who reads now began, or the one that begins now. `None` if it
+/// is not known.
+fn oldest_reader() -> Option<u64> {
     // What is retired from here on is not meant.
     let now = EPOCH.load(Ordering::Acquire);
     // A reader whose note is not seen below looks after this: it finds nothing that was retired
     // before.
-    if !heavy_barrier::issue() {
-        return 0;
+    let issued = heavy_barrier::issue();
+    STOPPED.store(!issued, Ordering::Relaxed);
+    if !issued {
+        return None;
     }
     let since = readers().map(|reader| {
         // Acquire: see `pin` and `Pinned::drop`.
         reader.since.load(Ordering::Acquire)
     });
-    since.filter(|&since| since != 0).fold(now, u64::min)
+    Some(since.filter(|&since| since != 0).fold(now, u64::min))
+}
+
+#[cfg(not(registry_table_loom))]
+pub use reclaimer::reclaim;
+
+/// The thread that frees. Loom's models call `collect` themselves.
+#[cfg(not(registry_table_loom))]
+mod reclaimer {
+    use std::thread::sleep;
+    use std::time::Duration;
+
+    use parking_lot::Condvar;
+
+    use super::{LIMBO, STEP_BYTES, free_some, is_stopped, oldest_reader};
+
+    /// How long what was retired waits for others, for which the barrier is then issued once.
+    const GATHER: Duration = Duration::from_millis(2);
+    /// The pause after a large step. The memory that other threads allocated is given back by those
+    /// threads, which so have their turns between.
+    const REST: Duration = Duration::from_micros(200);
+    /// The pause after a barrier that the system refused.
+    const RETRY: Duration = Duration::from_secs(1);
+
+    /// Something was retired.
+    static RETIRED: Condvar = Condvar::new();
+
+    pub(super) fn wake() {
+        // It is no more than a load if the thread does not wait.
+        RETIRED.notify_one();
+    }
+
+    /// Frees what is retired, for as long as the program runs. One thread has to call it.
+    ///
+    /// `stopped` is called each second while nothing can be freed, see
+    /// [`is_stopped`](crate::is_stopped).
+    pub fn reclaim(stopped: impl Fn()) -> ! {
+        loop {
+            let mut limbo = LIMBO.lock();
+            while limbo.is_empty() {
+                RETIRED.wait(&mut limbo);
+            }
+            drop(limbo);
+            sleep(GATHER);
+            let oldest = oldest_reader();
+            while let Some(bytes) = free_some(oldest) {
+                if bytes >= STEP_BYTES {
+                    sleep(REST);
+                }
+            }
+            if is_stopped() {
+                stopped();
+                sleep(RETRY);
+            }
+        }
+    }
 }
 
 /// Orders a reader's note before its looks, for whoever issues the heavy one.
@@ -325,16 +378,10 @@ mod tests {
 
     use super::*;
 
-    thread_local! {
-        /// How many were freed by this thread, whichever test retired them.
-        static HERE: Cell<usize> = const { Cell::new(0) };
-    }
-
-    /// Retires something that counts itself when it is freed.
-    fn retire_counting(freed: &Arc<AtomicUsize>) {
+    /// Retires something of so many bytes that counts itself when it is freed.
+    fn retire_counting(bytes: usize, freed: &Arc<AtomicUsize>) {
         let freed = Arc::clone(freed);
-        retire(1, move || {
-            HERE.set(HERE.get() + 1);
+        retire(bytes, move || {
             freed.fetch_add(1, Ordering::SeqCst);
         });
     }
@@ -351,7 +398,7 @@ mod tests {
         let freed = Arc::new(AtomicUsize::new(0));
         let first = pin();
         let second = pin();
-        retire_counting(&freed);
+        retire_counting(1, &freed);
         drop(first);
         for _ in 0..100 {
             collect();
@@ -364,25 +411,49 @@ mod tests {
     #[test]
     fn who_began_later_holds_nothing_back() {
         let freed = Arc::new(AtomicUsize::new(0));
-        retire_counting(&freed);
+        retire_counting(1, &freed);
         let _later = pin();
         collect_until(&freed, 1);
     }
 
     #[test]
-    fn much_is_freed_in_portions() {
+    fn a_step_is_bounded_in_things_and_in_bytes() {
+        for (bytes, most) in [
+            (0, STEP_THINGS),
+            (1, STEP_THINGS),
+            (STEP_BYTES / 4, 4),
+            (10 * STEP_BYTES, 1),
+        ] {
+            let all = (1..=1_000).map(|epoch| Retired {
+                epoch,
+                bytes,
+                free: Box::new(|| ()),
+            });
+            let mut limbo: LinkedList<_> = all.collect();
+            let mut next = 1;
+            loop {
+                let step = next_step(&mut limbo, 901);
+                assert!(step.len() <= most);
+                if step.is_empty() {
+                    break;
+                }
+                for retired in step {
+                    assert_eq!(retired.epoch, next);
+                    next += 1;
+                }
+            }
+            assert_eq!((next, limbo.len()), (901, 100), "the others wait");
+        }
+    }
+
+    #[test]
+    fn a_panic_keeps_nothing_else_from_being_freed() {
         let freed = Arc::new(AtomicUsize::new(0));
-        let many = AT_ONCE * 10;
         let reading = pin();
-        for _ in 0..many {
-            retire_counting(&freed);
-        }
+        retire(1, || panic!("on purpose"));
+        retire_counting(1, &freed);
         drop(reading);
-        while freed.load(Ordering::SeqCst) < many {
-            let before = HERE.get();
-            collect();
-            assert!(HERE.get() - before <= AT_ONCE);
-        }
+        collect_until(&freed, 1);
     }
 
     #[test]

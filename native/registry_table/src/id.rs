@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::num::NonZeroU64;
+use std::sync::Arc;
 
 /// A process, as one word that is not zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,8 +22,11 @@ impl Pid {
     }
 }
 
-/// What cannot be written as words: kept whole, and compared by its own rules. Its code may run
-/// under a lock of the table, so it must not call the table.
+/// What cannot be written as words: kept whole, and compared by its own rules. Only [`bytes`] and
+/// [`flat`] run under locks of the table; all else may take long, and none of it may call the table.
+///
+/// [`bytes`]: Opaque::bytes
+/// [`flat`]: Opaque::flat
 pub trait Opaque: Send + Sync + 'static {
     /// A borrowed form, to look up with.
     type Probe<'a>: Copy;
@@ -32,6 +36,17 @@ pub trait Opaque: Send + Sync + 'static {
 
     /// Whether `probe` is the same id as this one.
     fn is(&self, probe: Self::Probe<'_>) -> bool;
+
+    /// About how many bytes it takes beside its own value.
+    fn bytes(&self) -> usize {
+        0
+    }
+
+    /// What to remember it by when its process is gone, if it is small: bytes, which hold nothing else
+    /// in memory.
+    fn flat(&self) -> Option<Arc<[u8]>> {
+        None
+    }
 }
 
 /// An id to look up or to insert; `P` is the [`Opaque::Probe`] of the table.
@@ -79,6 +94,15 @@ pub enum Stored<'a, O> {
         /// What was kept of it.
         kept: &'a O,
     },
+}
+
+/// An id that is remembered although its process is gone.
+#[derive(Clone, Copy, Debug)]
+pub enum Remembered<'a, O> {
+    /// As the table held it. It is no opaque one.
+    Whole(Stored<'a, O>),
+    /// What [`Opaque::flat`] made of an opaque one.
+    Flat(&'a [u8]),
 }
 
 /// What the hashes of a table depend on besides the ids.

@@ -18,8 +18,13 @@
 //!
 //! [`Table::get`], [`Table::get_many`], [`Table::count`], [`Table::scan`] and [`Table::sample`] take no lock, and all but
 //! the last, which draws a random number, write no memory that threads share. Writers lock one shard
-//! of 64 for the time of one insert or removal. [`Table::id_of`] and [`Table::last_id_of`] go the way
-//! of the writers, by pid, and lock one shard of 1024 and of 64 for the time of one look.
+//! of 64 for the time of one insert or removal, and compare ids that fit into no slot before that.
+//! [`Table::id_of`] and [`Table::last_id_of`] go the way of the writers, by pid, and lock one shard of
+//! at most 2048 and one of 64 for the time of one look.
+//!
+//! # Memory
+//!
+//! What readers may still look at is freed by a thread that has to call [`reclaim`].
 
 mod boxed;
 mod children;
@@ -36,9 +41,10 @@ mod shard;
 mod sync;
 mod table;
 
-pub use epoch::{Pinned, collect, pin};
-pub use id::{Id, Opaque, Pid, Stored};
+#[cfg(not(registry_table_loom))]
+pub use epoch::reclaim;
+pub use epoch::{Pinned, collect, drop_later, is_stopped, pin};
+pub use id::{Id, Opaque, Pid, Remembered, Stored};
 pub use names::Names;
-
 pub use published::Published;
 pub use table::{Conflict, Cursor, Table, Worker};

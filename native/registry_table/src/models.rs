@@ -550,6 +550,55 @@ fn an_opaque_id_is_whole_until_it_is_freed() {
 }
 
 #[test]
+fn an_id_that_goes_is_whole_for_those_who_found_it() {
+    explore(
+        "an_id_that_goes_is_whole_for_those_who_found_it",
+        Some(2),
+        || {
+            // The second one keeps the segment.
+            let table = table([(opaque(1), 1), (opaque(2), 2)]);
+            let removal = beside(&table, |table| {
+                assert!(table.remove(pid(1)));
+                collect();
+            });
+            let whole = |id: Stored<'_, Kept>| match id {
+                Stored::Opaque { kept, .. } => kept.1.read(),
+                other => panic!("{:?}", std::mem::discriminant(&other)),
+            };
+            assert!(get(&table, opaque(1)).is_none_or(|pid| pid == 1));
+            table.id_of(pid(1), whole);
+            let mut cursor = Some(Cursor::START);
+            while let Some(from) = cursor {
+                cursor = table.scan(from, 100, |id, _| whole(id));
+            }
+            removal.join().expect("it removes");
+            assert_entries(&table, [(opaque(2), 2)]);
+            assert_eq!(get(&table, opaque(1)), None);
+        },
+    );
+}
+
+#[test]
+fn two_insertions_of_an_opaque_id_agree() {
+    explore("two_insertions_of_an_opaque_id_agree", Some(2), || {
+        let table = table([(opaque(1), 1)]);
+        let insert = |table: &Table<Kept>, by| {
+            assert!(table.remove(pid(1)) || table.known(pid(1)).is_none());
+            match table.insert(&opaque(1), orphan(by)) {
+                Ok(()) => assert_eq!(get(table, opaque(1)), Some(by)),
+                Err(Conflict::IdTaken(pid)) => assert_eq!(get(table, opaque(1)), Some(pid.word())),
+                Err(conflict) => panic!("{conflict:?}"),
+            }
+        };
+        let other = beside(&table, move |table| insert(table, 2));
+        insert(&table, 3);
+        other.join().expect("it inserts");
+        assert_eq!(table.count(), 1);
+        assert_eq!(table.processes().len(), 1);
+    });
+}
+
+#[test]
 fn a_process_that_ends_has_its_id_throughout() {
     explore("a_process_that_ends_has_its_id_throughout", Some(2), || {
         let table = table([(word(1), 1)]);

@@ -67,6 +67,15 @@ impl<S: Default + Sync> Names<S> {
         None
     }
 
+    /// The slots of all names.
+    pub fn slots(&'static self) -> impl Iterator<Item = &'static S> {
+        let blocks = std::iter::successors(self.first.get(), |block| block.next.get());
+        // Relaxed: as in `get`.
+        let is_claimed = |place: &&Place<S>| place.name.load(Ordering::Relaxed) != 0;
+        let places = blocks.flat_map(|block| &block.places);
+        places.filter(is_claimed).map(|place| &place.slot)
+    }
+
     /// The slot of `name`, made if need be. `name` is not zero.
     pub fn claim(&'static self, name: u64) -> &'static S {
         assert_ne!(name, 0, "zero marks a free place");
@@ -136,6 +145,12 @@ mod tests {
             assert!(std::ptr::eq(slot, NAMES.claim(name)));
         }
         assert!(NAMES.get(5_001).is_none());
+        let mut slots: Vec<_> = NAMES
+            .slots()
+            .map(|slot| slot.load(Ordering::Relaxed))
+            .collect();
+        slots.sort_unstable();
+        assert!(slots.into_iter().eq(1..=5_000));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::ptr::null_mut;
 
 use crate::Pinned;
-use crate::epoch::{collect, retire};
+use crate::epoch::drop_later;
 use crate::sync::{Arc, AtomicPtr, Ordering, planted};
 
 /// A place for an [`Arc`] that is read without touching its count.
@@ -60,9 +60,7 @@ impl<T: Send + Sync + 'static> Published<T> {
 unsafe fn release<T: Send + Sync + 'static>(old: *mut T) {
     if !old.is_null() {
         // SAFETY: the count is ours by the contract above.
-        let old = unsafe { Arc::from_raw(old) };
-        retire(size_of::<T>(), move || drop(old));
-        collect();
+        drop_later(unsafe { Arc::from_raw(old) });
     }
 }
 
@@ -106,7 +104,7 @@ mod tests {
         drop(pinned);
 
         while Arc::strong_count(&first) > 1 {
-            collect();
+            crate::collect();
         }
         let pinned = crate::pin();
         assert_eq!(place.get(&pinned), Some(&2));

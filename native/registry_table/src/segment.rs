@@ -6,9 +6,13 @@
 //! # Life of a slot
 //!
 //! It is written under the shard's lock and read without. A free slot has tag zero; the tag is
-//! stored last, and then neither tag nor id words change for as long as the segment lives. Only the
-//! pid does: a removal stores zero there, and the same id inserted again stores its new pid. What a
-//! rebuild copies into a new segment is frozen in the old one.
+//! stored last, and the id words never change again for as long as the segment lives. The pid does: a
+//! removal stores zero there, and the same id inserted again stores its new pid. Where the id lies
+//! elsewhere, a removal stores a tag that no id has as well, since the id is then freed: the slot is
+//! used no more. What a rebuild copies into a new segment is frozen in the old one.
+//!
+//! So a reader that has found a tag, and then a pid, knows that the id words are those of the tag, and
+//! that an id elsewhere is not freed while the reader's guard lives.
 //!
 //! A slot's home is the top bits of its hash below those that all of the segment share, so a segment
 //! is in the order of its hashes but for the entries that a cluster pushed on. A scan therefore goes by
@@ -29,6 +33,8 @@ const TAG_BITS: u64 = 0x3FF;
 const BOXED: u64 = 0x100;
 /// Keeps a tag from being zero.
 const TAKEN: u64 = 0x200;
+/// The tag of a slot whose id lay elsewhere and is gone. No id has it, for want of `TAKEN`.
+const GONE: u64 = 1;
 
 /// The tag of an id that is not one bare word.
 #[inline]
@@ -52,9 +58,10 @@ const LINE: usize = 8;
 /// How many slots a segment has at the least.
 const FEWEST: usize = sized(LINE, 4);
 
-/// What is in front of a segment's slots.
+/// What is in front of a segment's slots. The alignment leaves eight bits of an address free: three
+/// for the depth, five for the number of slots, which is more than any memory holds.
 #[derive(Default)]
-#[repr(C, align(128))]
+#[repr(C, align(256))]
 struct Header {
     /// Slots whose tag is not zero. Written under the shard's lock.
     /// Invariant: leaves free slots, so that every search ends.
@@ -69,6 +76,8 @@ const CODE: usize = align_of::<Header>() - 1;
 /// What `bits` and `depth` are at the least.
 const MIN_BITS: u32 = FEWEST.trailing_zeros();
 const MIN_DEPTH: u32 = SHARD_BITS;
+/// Bits of the code that say how many slots there are; the others are for the depth.
+const CODE_BITS: u32 = 5;
 
 /// A segment, wherever it lies: it is `Copy`, and belongs to whoever has it in a [`Cell`].
 pub(crate) struct Segment<'s, const STRIDE: usize> {
@@ -113,8 +122,8 @@ impl<const STRIDE: usize> Cell<STRIDE> {
         let code = (packed.addr() & CODE) as u32;
         Some(Segment {
             header: NonNull::new(packed.map_addr(|address| address & !CODE))?,
-            bits: MIN_BITS + (code & 0xF),
-            depth: MIN_DEPTH + (code >> 4),
+            bits: MIN_BITS + (code & ((1 << CODE_BITS) - 1)),
+            depth: MIN_DEPTH + (code >> CODE_BITS),
             lives: PhantomData,
         })
     }
@@ -122,7 +131,7 @@ impl<const STRIDE: usize> Cell<STRIDE> {
     /// Puts a segment here, or nothing. Under the shard's lock.
     pub(crate) fn put(&self, segment: Option<Segment<'_, STRIDE>>) {
         let packed = segment.map_or(std::ptr::null_mut(), |segment| {
-            let code = (segment.bits - MIN_BITS) | ((segment.depth - MIN_DEPTH) << 4);
+            let code = (segment.bits - MIN_BITS) | ((segment.depth - MIN_DEPTH) << CODE_BITS);
             let header = segment.header.as_ptr();
             header.map_addr(|address| address | code as usize)
         });
@@ -149,6 +158,15 @@ impl<'s, const STRIDE: usize> Slot<'s, STRIDE> {
         Pid::new(self.0[1].load(Ordering::Acquire))
     }
 
+    /// The tag and the process of an entry, if there is one.
+    #[inline]
+    pub(crate) fn entry(self) -> Option<(u64, Pid)> {
+        // In this order: a slot that has a process after it had this tag has the tag's id.
+        let tag = self.tag();
+        let pid = (tag != 0).then(|| self.pid())??;
+        Some((tag, pid))
+    }
+
     /// The words of the id, once `tag` said that there is one.
     #[inline]
     pub(crate) fn words(self) -> impl Iterator<Item = u64> + 's {
@@ -165,8 +183,6 @@ impl<'s, const STRIDE: usize> Segment<'s, STRIDE> {
         // four times the slots that were full.
         let slots = (live * 5 / 2).next_power_of_two().max(FEWEST);
         let bits = slots.trailing_zeros();
-        // A VM has no room for so many processes that one segment of a thousand had that many.
-        assert!(bits - MIN_BITS <= 0xF && depth - MIN_DEPTH <= CODE as u32 >> 4);
         let layout = Self::layout(bits);
         // SAFETY: the layout is not empty.
         let memory = unsafe { alloc_zeroed(layout) };
@@ -308,13 +324,16 @@ impl<'s, const STRIDE: usize> Segment<'s, STRIDE> {
         self.slot(index)
     }
 
-    /// The slot that holds `pid`, whose id has this hash.
-    pub(crate) fn find_pid(self, hash: u64, pid: Pid) -> Option<Slot<'s, STRIDE>> {
+    /// The slot that holds `pid`, whose id has this hash, and its tag.
+    pub(crate) fn find_pid(self, hash: u64, pid: Pid) -> Option<(Slot<'s, STRIDE>, u64)> {
         let home = self.home(hash);
         (home..home + self.slots())
             .map(|index| self.slot(index))
             .take_while(|slot| slot.tag() != 0)
-            .find(|slot| slot.pid() == Some(pid))
+            .find_map(|slot| match slot.entry() {
+                Some((tag, there)) if there == pid => Some((slot, tag)),
+                _ => None,
+            })
     }
 
     /// Whether one more slot may be taken.
@@ -353,16 +372,26 @@ impl<'s, const STRIDE: usize> Segment<'s, STRIDE> {
         };
     }
 
+    /// Has a slot whose id lay elsewhere, and that has no pid any more, match no id. Under the shard's
+    /// lock.
+    pub(crate) fn bury(self, slot: Slot<'_, STRIDE>) {
+        // Release: who sees this tag sees that there is no pid.
+        planted!(
+            "buried too late",
+            (),
+            slot.0[0].store(GONE, Ordering::Release)
+        );
+    }
+
     /// The live entries whose hashes share the first `depth` bits with `hash`, in a new segment of
     /// that depth with room for `more`. Under the shard's lock.
     pub(crate) fn part(self, hash: u64, depth: u32, more: usize, seed: &Seed) -> Self {
         let belongs = |tag| (Self::hash(tag, seed) ^ hash) >> (u64::BITS - depth) == 0;
         let live = || {
-            self.all()
-                .filter_map(|slot| match (slot.tag(), slot.pid()) {
-                    (tag, Some(pid)) if belongs(tag) => Some((slot, tag, pid)),
-                    _ => None,
-                })
+            self.all().filter_map(|slot| {
+                let (tag, pid) = slot.entry().filter(|(tag, _)| belongs(*tag))?;
+                Some((slot, tag, pid))
+            })
         };
         let new = Self::with_room_for(live().count() + more, depth);
         for (slot, tag, pid) in live() {
@@ -390,39 +419,87 @@ impl<'s, const STRIDE: usize> Segment<'s, STRIDE> {
         }
     }
 
-    /// Visits the live entries whose hashes are `from` or above, over at most `limit` homes, and
-    /// answers the hash to go on from, or `None` at the segment's end.
+    /// Visits the live entries whose hashes are `from` or above, until `left` is used up, and takes
+    /// what it used from that: one for each slot, and what `cost` says for each entry. Returns the
+    /// hash to go on from, or `None` at the segment's end.
     pub(crate) fn scan(
         self,
         from: u64,
-        limit: usize,
+        left: &mut usize,
         seed: &Seed,
-        mut visit: impl FnMut(Slot<'_, STRIDE>, Pid),
+        cost: impl Fn(Slot<'_, STRIDE>, u64) -> usize,
+        mut visit: impl FnMut(Slot<'_, STRIDE>, u64, Pid),
     ) -> Option<u64> {
         let first = self.home(from);
-        let end = first.saturating_add(limit).min(self.slots());
-        let next = (end < self.slots()).then(|| {
+        let end = first.saturating_add(*left).min(self.slots());
+        let mut next = (end < self.slots()).then(|| {
             let prefix = from >> (u64::BITS - self.depth) << (u64::BITS - self.depth);
             prefix | (end as u64) << (u64::BITS - self.depth - self.bits)
         });
-        for index in first..first + self.slots() {
-            let slot = self.slot(index);
-            let tag = slot.tag();
-            // What has its home before `end` lies before the first free slot from there on.
-            if tag == 0 {
-                if index >= end {
-                    break;
-                }
-                continue;
-            }
-            let hash = Self::hash(tag, seed);
-            if hash >= from
-                && next.is_none_or(|next| hash < next)
-                && let Some(pid) = slot.pid()
-            {
-                visit(slot, pid);
+        // Entries are not quite in the order of their hashes, by which the scan goes on.
+        let mut costs: Vec<_> = self
+            .between(from, next, seed)
+            .map(|(hash, slot, tag, _)| (hash, cost(slot, tag)))
+            .filter(|(_, cost)| *cost > 0)
+            .collect();
+        costs.sort_unstable();
+        let mut used = 0_usize;
+        for &(hash, cost) in &costs {
+            used = used.saturating_add(cost);
+            // Not before the first one, so that the scan goes on; and all of one hash together.
+            if used > *left && hash > costs[0].0 {
+                next = Some(hash);
+                break;
             }
         }
+        *left = left.saturating_sub(used.saturating_add(end - first));
+        for (_, slot, tag, pid) in self.between(from, next, seed) {
+            visit(slot, tag, pid);
+        }
         next
+    }
+
+    /// The live entries with hashes from `from` on and before `next`, if that is not the segment's end,
+    /// with their hashes and tags.
+    fn between(
+        self,
+        from: u64,
+        next: Option<u64>,
+        seed: &Seed,
+    ) -> impl Iterator<Item = (u64, Slot<'s, STRIDE>, u64, Pid)> {
+        let first = self.home(from);
+        // What has its home before this lies before the first free slot from here on.
+        let end = next.map_or(self.slots(), |next| self.home(next) + 1);
+        (first..first + self.slots())
+            .map(move |index| (index, self.slot(index)))
+            .take_while(move |(index, slot)| *index < end || slot.tag() != 0)
+            .filter_map(move |(_, slot)| {
+                let (tag, pid) = slot.entry()?;
+                let hash = Self::hash(tag, seed);
+                let within = hash >= from && next.is_none_or(|next| hash < next);
+                within.then_some((hash, slot, tag, pid))
+            })
+    }
+}
+
+#[cfg(all(test, not(registry_table_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_may_have_any_number_of_entries() {
+        let pinned = crate::pin();
+        for entries in [1, 100_000, 200_000, 2_000_000] {
+            for depth in [MIN_DEPTH, MIN_DEPTH + 6] {
+                let cell = Cell::<2>::default();
+                let segment = Segment::with_room_for(entries, depth);
+                cell.put(Some(segment));
+                let found = cell.get(&pinned).expect("it was put there");
+                assert_eq!((found.bits, found.depth), (segment.bits, depth));
+                assert!(found.slots() / 4 * 3 > entries);
+                // SAFETY: the cell is this test's alone, and is not read any more.
+                unsafe { segment.free() };
+            }
+        }
     }
 }

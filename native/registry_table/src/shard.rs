@@ -5,10 +5,10 @@
 //! that is full is split in two by the next bit, up to a part of the shard each, so that no segment
 //! of a large table takes long to copy.
 
-use crate::boxed::{Boxed, Kept, boxes};
+use crate::boxed::{Boxed, Kept, boxes, has_box, slots_beside, with_stored};
 use crate::epoch::{self, Pinned};
-use crate::id::{Opaque, Pid, Seed};
-use crate::segment::{Cell, Segment, Slot};
+use crate::id::{Opaque, Pid, Seed, Stored};
+use crate::segment::{Cell, Segment};
 use crate::sync::{AtomicU32, AtomicUsize, Counted, Mutex, Ordering, planted, sized};
 
 /// How many of a hash's top bits choose the shard.
@@ -109,12 +109,14 @@ impl<const STRIDE: usize, const PARTS: usize> Parts<STRIDE, PARTS> {
     }
 
     /// Visits the entries whose hashes are `from` or above, until `left` slots are used up, in one
-    /// segment at the most. Answers the hash to go on from, or `None` at the end of all hashes.
-    pub(crate) fn scan(
+    /// segment at the most. Returns the hash to go on from, or `None` at the end of all hashes.
+    ///
+    /// An id that lies elsewhere uses up as many slots more as it would fill.
+    pub(crate) fn scan<O: Opaque>(
         &self,
         from: u64,
         left: &mut usize,
-        visit: impl FnMut(Slot<'_, STRIDE>, Pid),
+        visit: &mut impl FnMut(Stored<'_, O>, Pid),
         seed: &Seed,
         pinned: &Pinned,
     ) -> Option<u64> {
@@ -124,20 +126,19 @@ impl<const STRIDE: usize, const PARTS: usize> Parts<STRIDE, PARTS> {
             *left -= 1;
             return after(Self::DEEPEST);
         };
-        let limit = *left;
-        *left = left.saturating_sub(segment.slots());
-        let next = segment.scan(from, limit, seed, visit);
+        let next = segment.scan(from, left, seed, slots_beside::<_, O>, |slot, tag, pid| {
+            with_stored(slot, tag, |id| visit(id, pid));
+        });
         next.or_else(|| after(segment.depth()))
     }
 
     /// A segment for an id of this hash in place of `old`, which has no room for it, if there is
     /// one. Under the shard's lock.
-    pub(crate) fn make_room<'p, O: Opaque>(
+    pub(crate) fn make_room<'p>(
         &self,
         hash: u64,
         old: Option<Segment<'p, STRIDE>>,
         seed: &Seed,
-        boxed: &AtomicUsize,
         pinned: &'p Pinned,
     ) -> Option<Segment<'p, STRIDE>> {
         match old {
@@ -157,11 +158,11 @@ impl<const STRIDE: usize, const PARTS: usize> Parts<STRIDE, PARTS> {
                 for (half, new) in halves {
                     self.put(half, depth, Some(new));
                 }
-                retire::<_, O>(old, boxed);
+                retire(old);
             }
             Some(old) => {
                 let new = old.part(hash, old.depth(), 1, seed);
-                self.replace::<O>(hash, old, Some(new), boxed);
+                self.replace(hash, old, Some(new));
             }
         }
         self.get(hash, pinned)
@@ -169,11 +170,13 @@ impl<const STRIDE: usize, const PARTS: usize> Parts<STRIDE, PARTS> {
 
     /// The id of this hash whose process this is.
     pub(crate) fn id_of<O: Opaque>(&self, hash: u64, pid: Pid, pinned: &Pinned) -> Option<Kept<O>> {
-        Some(Kept::of(self.get(hash, pinned)?.find_pid(hash, pid)?))
+        let (slot, tag) = self.get(hash, pinned)?.find_pid(hash, pid)?;
+        Some(Kept::of(slot, tag))
     }
 
-    /// Takes the pid out of the slot that has it, once `keep` has been run with its id. Under the
-    /// shard's lock. Answers whether one had it.
+    /// Takes the pid out of the slot that has it, once `keep` has been run with its id, and the id too
+    /// if it is a boxed one: that is freed when nobody looks at it any more. Under the shard's lock.
+    /// Returns whether a slot had the pid.
     pub(crate) fn hide<O: Opaque>(
         &self,
         hash: u64,
@@ -186,33 +189,40 @@ impl<const STRIDE: usize, const PARTS: usize> Parts<STRIDE, PARTS> {
         let Some(segment) = self.get(hash, pinned) else {
             return false;
         };
-        let Some(slot) = segment.find_pid(hash, pid) else {
+        let Some((slot, tag)) = segment.find_pid(hash, pid) else {
             return false;
         };
-        let kept = Kept::of(slot);
+        let kept = Kept::of(slot, tag);
         planted!("kept too late", segment.set_pid(slot, None));
         keep(kept);
         planted!("kept too late", (), segment.set_pid(slot, None));
+        if has_box::<STRIDE>(tag) {
+            // SAFETY: under the lock, the slot has this tag still.
+            let id = unsafe { Boxed::<O>::of(slot) };
+            let bytes = id.bytes();
+            // Relaxed: nothing hangs on it.
+            boxed.fetch_sub(bytes, Ordering::Relaxed);
+            let loose = Loose(std::ptr::from_ref(id));
+            segment.bury(slot);
+            // SAFETY: the slot's count is the caller's from here on, since nobody finds the id there any
+            // more; it is given up when nobody is left who did.
+            let free = move || unsafe { loose.free() };
+            planted!("id freed at once", free(), epoch::retire(bytes, free));
+        }
         if segment.live() == 0 {
-            self.replace::<O>(hash, segment, None, boxed);
+            self.replace(hash, segment, None);
         } else if segment.is_sparse() {
             let smaller = segment.part(hash, segment.depth(), 0, seed);
-            self.replace::<O>(hash, segment, Some(smaller), boxed);
+            self.replace(hash, segment, Some(smaller));
         }
         true
     }
 
     /// Puts `new`, which has the old one's live entries, in its place, and frees the old one.
-    fn replace<O: Opaque>(
-        &self,
-        hash: u64,
-        old: Segment<'_, STRIDE>,
-        new: Option<Segment<'_, STRIDE>>,
-        boxed: &AtomicUsize,
-    ) {
-        planted!("retired first", retire::<_, O>(old, boxed));
+    fn replace(&self, hash: u64, old: Segment<'_, STRIDE>, new: Option<Segment<'_, STRIDE>>) {
+        planted!("retired first", retire(old));
         self.put(hash, old.depth(), new);
-        planted!("retired first", (), retire::<_, O>(old, boxed));
+        planted!("retired first", (), retire(old));
     }
 
     fn put(&self, hash: u64, depth: u32, new: Option<Segment<'_, STRIDE>>) {
@@ -241,8 +251,9 @@ impl<const STRIDE: usize, const PARTS: usize> Parts<STRIDE, PARTS> {
     /// Frees everything. The table is not shared any more.
     pub(crate) fn free<O: Opaque>(&mut self) {
         for segment in self.segments(&epoch::pin()) {
-            for (boxed, _) in boxes::<_, O>(segment) {
-                // SAFETY: `Boxed::keep` made it, and it is in no other segment: see `retire`.
+            for boxed in boxes::<_, O>(segment) {
+                // SAFETY: `Boxed::keep` made it, and no other segment has it: those that were copied
+                // are in no cell.
                 drop(unsafe { Counted::from_raw(boxed) });
             }
             // SAFETY: `&mut self` says that nobody else comes to it, and nobody comes here again.
@@ -251,21 +262,9 @@ impl<const STRIDE: usize, const PARTS: usize> Parts<STRIDE, PARTS> {
     }
 }
 
-/// Frees a segment that was just taken out of its cells, with the boxed ids that only it has, once
-/// no reader can see it.
-fn retire<const STRIDE: usize, O: Opaque>(old: Segment<'_, STRIDE>, total: &AtomicUsize) {
-    // One by one, so that no thread that happens to collect must free many at once.
-    for (boxed, _) in
-        boxes::<_, O>(old).filter(|(_, pid)| planted!("live id freed", true, pid.is_none()))
-    {
-        // SAFETY: it is freed below at the earliest.
-        let bytes = unsafe { &*boxed }.bytes();
-        total.fetch_sub(bytes, Ordering::Relaxed);
-        let loose = Loose(boxed);
-        // SAFETY: the ids that had no process were not copied, so these counts of them are only here,
-        // and a segment is retired only once. It is run when nobody reads them from it any more.
-        epoch::retire(size_of::<Boxed<O>>(), move || unsafe { loose.free() });
-    }
+/// Frees a segment that was just taken out of its cells, once no reader can see it. The boxed ids that
+/// it has are those of the segments that took its place.
+fn retire<const STRIDE: usize>(old: Segment<'_, STRIDE>) {
     let old = old.loose();
     // SAFETY: it is in no cell, so this is the only place that frees it. It is run when no reader
     // is left that may have come to it.

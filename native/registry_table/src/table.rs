@@ -1,14 +1,16 @@
 //! The workers of one registry: by id for everyone, by pid for those who clean up.
 
-use crate::boxed::{Boxed, MIDDLE, WIDE, with_stored};
+use crate::boxed::{Boxed, Compared, Kept, MIDDLE, WIDE, with_stored};
 use crate::children::Children;
-use crate::epoch::{Pinned, collect_if_due, pin};
-use crate::id::{Id, Opaque, Pid, Seed, Stored};
-use crate::past::{Leaving, Past};
+use crate::epoch::{Pinned, drop_later, pin};
+use crate::id::{Id, Opaque, Pid, Remembered, Seed, Stored};
+use crate::past::{Last, Past};
 use crate::pids::Pids;
 use crate::segment::{Slot, tag};
 use crate::shard::{Apart, Parts, SHARD_BITS, Shard};
-use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Counted, Ordering, planted, sized};
+use crate::sync::{
+    AtomicBool, AtomicU64, AtomicUsize, Counted, MutexGuard, Ordering, planted, sized,
+};
 
 const SHARDS: usize = 1 << SHARD_BITS;
 
@@ -20,7 +22,7 @@ pub struct Table<O: Opaque> {
     /// As many as their number says, so that an index made of a hash needs no check.
     shards: Box<[Shard; SHARDS]>,
     /// What is known of each process, whether lookups see it or not.
-    pids: Pids<Record>,
+    pids: Pids<Process<O>>,
     past: Past<O>,
     /// The room for workers that have a parent.
     children: Children,
@@ -29,6 +31,8 @@ pub struct Table<O: Opaque> {
     /// How many of those that are counted are guests.
     guests: Apart<AtomicUsize>,
     processes: Apart<AtomicUsize>,
+    /// How many bytes the ids of retired processes take.
+    retired: Apart<AtomicUsize>,
     closed: AtomicBool,
     random: Apart<AtomicU64>,
 }
@@ -96,6 +100,13 @@ impl Cursor {
     }
 }
 
+/// What is known of a process.
+struct Process<O> {
+    record: Record,
+    /// The id that it had until it was retired: whoever asks for it by the pid still learns it.
+    retired: Option<Box<Kept<O>>>,
+}
+
 #[derive(Clone, Copy, PartialEq)]
 struct Record {
     parent: Option<Pid>,
@@ -104,6 +115,13 @@ struct Record {
     place: Place,
     /// Whether it has a place among the children.
     child: bool,
+}
+
+impl<O> Process<O> {
+    fn new(record: Record) -> Self {
+        let retired = None;
+        Self { record, retired }
+    }
 }
 
 impl Record {
@@ -123,6 +141,17 @@ impl Record {
     }
 }
 
+/// How a process loses its id.
+#[derive(Clone, Copy, PartialEq)]
+enum Leaving {
+    /// It is known for a while yet.
+    Retired,
+    /// It has given it up, and may take another.
+    Released,
+    /// It is known no more.
+    Removed,
+}
+
 /// Where a process's entry is.
 #[derive(Clone, Copy, PartialEq)]
 enum Place {
@@ -133,10 +162,13 @@ enum Place {
     Hidden,
 }
 
-/// Runs one piece of code with the segment, the tag, the comparison and the words of an id,
-/// whichever class the id is of.
+/// Runs one piece of code with the segments, the place, the tag and the comparison of an id,
+/// whichever class the id is of. `boxed` compares ids that fit into no slot.
 macro_rules! by_class {
-    ($shard:expr, $hash:expr, $id:expr, |$parts:ident, $place:ident, $tag:ident, $same:ident| $body:expr) => {{
+    (
+        $shard:expr, $hash:expr, $id:expr, boxed = $boxed:expr,
+        |$parts:ident, $place:ident, $tag:ident, $same:ident| $body:expr
+    ) => {{
         let (shard, hash): (&Shard, u64) = ($shard, $hash);
         match $id {
             Id::Word(word) => {
@@ -158,18 +190,30 @@ macro_rules! by_class {
             }
             id @ (Id::Words { .. } | Id::Opaque { .. }) => {
                 let ($parts, $place) = (&shard.middle, Place::Middle);
-                let shape = if let Id::Words { shape, .. } = id {
-                    *shape
-                } else {
-                    0
-                };
-                let $tag = tag(hash, shape, true);
-                // SAFETY: searches run under a guard that outlives them, and this tag is boxed.
-                let $same = |slot: Slot<'_, 4>| unsafe { Boxed::<O>::of(slot) }.is(id);
+                let $tag = boxed_tag(hash, id);
+                let $same = |slot: Slot<'_, 4>| $boxed(slot, id);
                 $body
             }
         }
     }};
+}
+
+/// The tag of an id that fits into no slot.
+#[inline(always)]
+fn boxed_tag<P>(hash: u64, id: &Id<'_, P>) -> u64 {
+    let shape = if let Id::Words { shape, .. } = id {
+        *shape
+    } else {
+        0
+    };
+    tag(hash, shape, true)
+}
+
+/// Whether a slot's boxed id is this one. The slot had a tag that says so, under a guard.
+#[inline(always)]
+fn is_same<O: Opaque>(slot: Slot<'_, 4>, id: &Id<'_, O::Probe<'_>>) -> bool {
+    // SAFETY: searches run under a guard that outlives them, and only look at slots with such a tag.
+    unsafe { Boxed::<O>::of(slot) }.is(id)
 }
 
 /// Whether a slot's id words are `words` and then zeros.
@@ -187,6 +231,16 @@ fn same_words<const STRIDE: usize>(slot: Slot<'_, STRIDE>, words: &[u64]) -> boo
 impl<O: Opaque> Table<O> {
     /// An empty table.
     pub fn new() -> Self {
+        Self::with_room_for(None)
+    }
+
+    /// An empty table with room for so many workers that have a parent: each of them needs a
+    /// [promise](Table::promise), and has its place until it is removed.
+    pub fn bounded(children: usize) -> Self {
+        Self::with_room_for(Some(children))
+    }
+
+    fn with_room_for(children: Option<usize>) -> Self {
         let seed = Seed::random();
         // Not an array that is boxed: it would be made on the stack, which has no room to spare.
         let shards = std::iter::repeat_with(Shard::new).take(SHARDS);
@@ -195,23 +249,17 @@ impl<O: Opaque> Table<O> {
                 .collect::<Box<[Shard]>>()
                 .try_into()
                 .unwrap_or_else(|_| unreachable!("so many were made")),
-            pids: Pids::new(),
+            pids: Pids::new(children),
             past: Past::new(),
-            children: Children::new(),
+            children: Children::new(children),
             count: Apart(AtomicUsize::new(0)),
             guests: Apart(AtomicUsize::new(0)),
             processes: Apart(AtomicUsize::new(0)),
+            retired: Apart(AtomicUsize::new(0)),
             closed: AtomicBool::new(false),
             random: Apart(AtomicU64::new(seed.hash_word(1))),
             seed,
         }
-    }
-
-    /// The same table, with room for so many workers that have a parent: each of them needs a
-    /// [promise](Table::promise), and has its place until it is removed.
-    pub fn bounded(self, children: usize) -> Self {
-        self.children.bound(Some(children));
-        self
     }
 
     /// Whether there is room for one more child.
@@ -234,9 +282,13 @@ impl<O: Opaque> Table<O> {
     #[inline(always)]
     pub fn get(&self, id: &Id<'_, O::Probe<'_>>, pinned: &Pinned) -> Option<Pid> {
         let hash = self.seed.hash(id);
-        by_class!(self.shard(hash), hash, id, |parts, _place, tag, same| {
-            parts.get(hash, pinned)?.find(hash, tag, same)?.pid()
-        })
+        by_class!(
+            self.shard(hash),
+            hash,
+            id,
+            boxed = is_same::<O>,
+            |parts, _place, tag, same| parts.get(hash, pinned)?.find(hash, tag, same)?.pid()
+        )
     }
 
     /// The processes of these ids, in their order: as [`Table::get`] of each, but while one is waited
@@ -255,6 +307,7 @@ impl<O: Opaque> Table<O> {
                     self.shard(*hash),
                     *hash,
                     id,
+                    boxed = is_same::<O>,
                     |parts, _place, _tag, _same| {
                         if let Some(segment) = parts.get(*hash, pinned) {
                             segment.prefetch(*hash);
@@ -263,11 +316,17 @@ impl<O: Opaque> Table<O> {
                 );
             }
             for ((id, &hash), pid) in ids.iter().zip(&hashes).zip(pids) {
-                *pid = by_class!(self.shard(hash), hash, id, |parts, _place, tag, same| {
-                    let segment = parts.get(hash, pinned);
-                    let slot = segment.and_then(|segment| segment.find(hash, tag, same));
-                    slot.and_then(Slot::pid)
-                });
+                *pid = by_class!(
+                    self.shard(hash),
+                    hash,
+                    id,
+                    boxed = is_same::<O>,
+                    |parts, _place, tag, same| {
+                        let segment = parts.get(hash, pinned);
+                        let slot = segment.and_then(|segment| segment.find(hash, tag, same));
+                        slot.and_then(Slot::pid)
+                    }
+                );
             }
         }
     }
@@ -276,7 +335,7 @@ impl<O: Opaque> Table<O> {
     /// removed yet.
     pub fn id_of<R>(&self, pid: Pid, take: impl FnOnce(Stored<'_, O>) -> R) -> Option<R> {
         let pinned = &pin();
-        let record = self.pids.get(pid)?;
+        let record = self.look(pid)?;
         let hash = u64::from(record.hash) << 32;
         let shard = self.shard(hash);
         let id = match record.place {
@@ -286,15 +345,16 @@ impl<O: Opaque> Table<O> {
             Place::Hidden => None,
         };
         // It may have been retired since its record was read.
-        Some(id.or_else(|| self.past.retired(pid))?.with(take))
+        let retired = |process: &Process<O>| process.retired.as_deref().cloned();
+        Some(id.or_else(|| self.pids.read(pid, retired)?)?.with(take))
     }
 
     /// Takes the id that a process had when it was removed, if that is one of the last removals: of
     /// those there are some thousand, see `past.rs`.
     ///
     /// After some time, a process that was made later may have the same pid.
-    pub fn last_id_of<R>(&self, pid: Pid, take: impl FnOnce(Stored<'_, O>) -> R) -> Option<R> {
-        Some(self.past.removed(pid)?.with(take))
+    pub fn last_id_of<R>(&self, pid: Pid, take: impl FnOnce(Remembered<'_, O>) -> R) -> Option<R> {
+        Some(self.past.get(pid)?.with(take))
     }
 
     /// Enters `worker` for an id that has none. If it has the id already, as a guest, it is one no
@@ -306,7 +366,11 @@ impl<O: Opaque> Table<O> {
         // Without the lock, for it may be the caller's code, and long. Dropped without it too, where it
         // is of no use: what is declared first is dropped last.
         let boxed = Boxed::<O>::keep(id);
-        let writer = shard.writer.0.lock();
+        let compared = Compared::default();
+        let writer = match &boxed {
+            Some(_) => self.lock_compared(shard, hash, id, &compared, pinned),
+            None => shard.writer.0.lock(),
+        };
         // Relaxed: an insertion that races with `close` may land on either side of it.
         if self.is_closed() {
             if !worker.is_guest() {
@@ -314,55 +378,55 @@ impl<O: Opaque> Table<O> {
             }
             return Err(Conflict::Closed);
         }
-        by_class!(shard, hash, id, |parts, place, tag, same| {
-            let old = parts.get(hash, pinned);
-            let found = old.and_then(|old| old.find(hash, tag, same));
-            if let Some(pid) = found.and_then(Slot::pid) {
-                if pid != worker.pid || !self.track(worker) {
-                    return Err(Conflict::IdTaken(pid));
-                }
-                // Under the shard's lock: it has not been removed meanwhile.
-                self.pids
-                    .change(pid, |record| record.child = self.is_born(worker));
-                return Ok(());
-            }
-            // The comparison was the last that may panic, being the caller's code.
-            //
-            // Known by pid before it is seen by id, so that whoever removes it finds both.
-            self.record(worker, hash, place)?;
-            match (old, found) {
-                (Some(segment), Some(slot)) => {
-                    segment.set_pid(slot, Some(worker.pid));
-                }
-                (old, _) => {
-                    let roomy = old.filter(|old| old.has_room());
-                    let segment = roomy
-                        .or_else(|| {
-                            parts.make_room::<O>(hash, old, &self.seed, &shard.sums.0.boxed, pinned)
-                        })
-                        .unwrap_or_else(|| unreachable!("just made"));
-                    let pointer = boxed.map(|boxed| {
-                        shard
-                            .sums
-                            .0
-                            .boxed
-                            .fetch_add(boxed.bytes(), Ordering::Relaxed);
-                        [Counted::into_raw(boxed) as u64]
+        let same_boxed = |slot: Slot<'_, 4>, _: &Id<'_, O::Probe<'_>>| compared.is::<4, O>(slot);
+        by_class!(
+            shard,
+            hash,
+            id,
+            boxed = same_boxed,
+            |parts, place, tag, same| {
+                let old = parts.get(hash, pinned);
+                let found = old.and_then(|old| old.find(hash, tag, same));
+                if let Some(pid) = found.and_then(Slot::pid) {
+                    if pid != worker.pid || !self.track(worker) {
+                        return Err(Conflict::IdTaken(pid));
+                    }
+                    // Under the shard's lock: it has not been removed meanwhile.
+                    self.pids.change(pid, |process| {
+                        process.record.child = self.is_born(worker);
                     });
-                    let words = match (&pointer, id) {
-                        (Some(pointer), _) => &pointer[..],
-                        (None, Id::Words { words, .. }) => words,
-                        (None, _) => &[],
-                    };
-                    segment.fill(segment.vacant(hash), tag, words, worker.pid);
+                    return Ok(());
+                }
+                // Known by pid before it is seen by id, so that whoever removes it finds both. From here
+                // on nothing is refused.
+                self.record(worker, hash, place)?;
+                match (old, found) {
+                    (Some(segment), Some(slot)) => {
+                        segment.set_pid(slot, Some(worker.pid));
+                    }
+                    (old, _) => {
+                        let segment = old
+                            .filter(|old| old.has_room())
+                            .or_else(|| parts.make_room(hash, old, &self.seed, pinned))
+                            .unwrap_or_else(|| unreachable!("just made"));
+                        let pointer = boxed.map(|boxed| {
+                            let bytes = &shard.sums.0.boxed;
+                            bytes.fetch_add(boxed.bytes(), Ordering::Relaxed);
+                            [Counted::into_raw(boxed) as u64]
+                        });
+                        let words = match (&pointer, id) {
+                            (Some(pointer), _) => &pointer[..],
+                            (None, Id::Words { words, .. }) => words,
+                            (None, _) => &[],
+                        };
+                        segment.fill(segment.vacant(hash), tag, words, worker.pid);
+                    }
                 }
             }
-        });
+        );
         shard.sums.0.live.fetch_add(1, Ordering::Relaxed);
         self.count.0.fetch_add(1, Ordering::Relaxed);
         drop(writer);
-        // Without the lock, for it may run the code of an `Opaque`.
-        collect_if_due();
         Ok(())
     }
 
@@ -410,19 +474,19 @@ impl<O: Opaque> Table<O> {
         self.pids.put(worker.pid, |known| {
             known.is_none().then(|| {
                 self.processes.0.fetch_add(1, Ordering::Relaxed);
-                Record {
+                Process::new(Record {
                     parent: worker.parent,
                     hash: 0,
                     place: Place::Hidden,
                     child: self.is_born(worker),
-                }
+                })
             })
         })
     }
 
     /// What is known of a process that was entered or tracked, and not removed.
     pub fn known(&self, pid: Pid) -> Option<Worker> {
-        Some(self.pids.get(pid)?.worker(pid))
+        Some(self.look(pid)?.worker(pid))
     }
 
     /// How many entries there are.
@@ -433,15 +497,15 @@ impl<O: Opaque> Table<O> {
     }
 
     /// About how many bytes it takes: slots, ids that fit into none, what is known of each process,
-    /// and the ids of those that are not there any more. It is not in it what an [`Opaque`] has
-    /// elsewhere, nor what was retired and waits for its last readers.
+    /// and the ids of those that are not there any more. It is not in it what waits to be freed.
     ///
     /// Takes some tens of microseconds, however many entries there are.
     pub fn memory(&self) -> usize {
         let pinned = &pin();
         let entries: usize = self.shards.iter().map(|shard| shard.bytes(pinned)).sum();
         let own = size_of::<Self>() + size_of::<[Shard; SHARDS]>();
-        own + entries + self.pids.bytes() + self.past.bytes()
+        let retired = self.retired.0.load(Ordering::Relaxed);
+        own + entries + retired + self.pids.bytes() + self.past.bytes()
     }
 
     /// How many of them are guests'.
@@ -477,8 +541,8 @@ impl<O: Opaque> Table<O> {
     /// proportion to the number of all, and room in proportion to theirs.
     pub fn processes(&self) -> Vec<Worker> {
         let mut all = Vec::new();
-        self.pids.each(|pid, record| {
-            let worker = record.worker(pid);
+        self.pids.each(|pid, process| {
+            let worker = process.record.worker(pid);
             if !worker.is_guest() {
                 all.push(worker);
             }
@@ -517,8 +581,11 @@ impl<O: Opaque> Table<O> {
         None
     }
 
-    /// Visits the entries from `cursor` on, about `limit` slots of them, and answers where to go
+    /// Visits the entries from `cursor` on, about `limit` slots of them, and returns where to go
     /// on, or `None` when all have been visited.
+    ///
+    /// An id that fits into no slot counts as as many slots as it would fill, so that a step is bounded
+    /// in bytes too, but for a single id or those that have one hash.
     ///
     /// See the crate's documentation for what a scan meets while writers run.
     pub fn scan(
@@ -532,16 +599,11 @@ impl<O: Opaque> Table<O> {
         let mut left = limit.max(1);
         while left > 0 {
             let shard = self.shard(from);
+            let (seed, visit) = (&self.seed, &mut visit);
             let next = match class {
-                0 => shard
-                    .narrow
-                    .scan(from, &mut left, stored(&mut visit), &self.seed, pinned),
-                1 => shard
-                    .middle
-                    .scan(from, &mut left, stored(&mut visit), &self.seed, pinned),
-                _ => shard
-                    .wide
-                    .scan(from, &mut left, stored(&mut visit), &self.seed, pinned),
+                0 => shard.narrow.scan(from, &mut left, visit, seed, pinned),
+                1 => shard.middle.scan(from, &mut left, visit, seed, pinned),
+                _ => shard.wide.scan(from, &mut left, visit, seed, pinned),
             };
             from = match next {
                 Some(hash) => hash,
@@ -550,6 +612,39 @@ impl<O: Opaque> Table<O> {
             };
         }
         Some(Cursor::new(class, from))
+    }
+
+    /// Locks the shard of an id that fits into no slot, once it has been compared with all that it may
+    /// be the same as.
+    fn lock_compared<'s>(
+        &self,
+        shard: &'s Shard,
+        hash: u64,
+        id: &Id<'_, O::Probe<'_>>,
+        compared: &Compared,
+        pinned: &Pinned,
+    ) -> MutexGuard<'s, ()> {
+        let tag = boxed_tag(hash, id);
+        loop {
+            if let Some(segment) = shard.middle.get(hash, pinned) {
+                // SAFETY: the guard outlives `compared`, and slots with this tag have a boxed id.
+                segment.find(hash, tag, |slot| unsafe {
+                    compared.compare::<_, O>(slot, id)
+                });
+            }
+            let writer = shard.writer.0.lock();
+            if let Some(segment) = shard.middle.get(hash, pinned) {
+                segment.find(hash, tag, |slot| compared.is::<_, O>(slot));
+            }
+            // What came while they were compared is compared first.
+            if !compared.has_missed() {
+                return writer;
+            }
+        }
+    }
+
+    fn look(&self, pid: Pid) -> Option<Record> {
+        self.pids.read(pid, |process| process.record)
     }
 
     #[inline]
@@ -566,21 +661,23 @@ impl<O: Opaque> Table<O> {
             place,
             child: seen && self.is_born(worker),
         };
-        let done = self.pids.put(pid, |known| match known {
-            None => {
-                // First, for as soon as others know the process, they may remove it.
-                self.processes.0.fetch_add(1, Ordering::Relaxed);
-                Some(new())
-            }
-            Some(known) if known.is_free(pid) => Some(new()),
-            // A guest that turns out to have a parent.
-            Some(known) if known.is_guest(pid) && !worker.is_guest() && !seen => {
-                self.guests.0.fetch_sub(1, Ordering::Relaxed);
-                let parent = worker.parent;
-                Some(Record { parent, ..known })
-            }
-            Some(_) => None,
-        });
+        let done = self
+            .pids
+            .put(pid, |known| match known.map(|known| known.record) {
+                None => {
+                    // First, for as soon as others know the process, they may remove it.
+                    self.processes.0.fetch_add(1, Ordering::Relaxed);
+                    Some(Process::new(new()))
+                }
+                Some(known) if known.is_free(pid) => Some(Process::new(new())),
+                // A guest that turns out to have a parent.
+                Some(known) if known.is_guest(pid) && !worker.is_guest() && !seen => {
+                    self.guests.0.fetch_sub(1, Ordering::Relaxed);
+                    let parent = worker.parent;
+                    Some(Process::new(Record { parent, ..known }))
+                }
+                Some(_) => None,
+            });
         if done && seen && worker.is_guest() {
             self.guests.0.fetch_add(1, Ordering::Relaxed);
         }
@@ -604,9 +701,8 @@ impl<O: Opaque> Table<O> {
         leaving: Leaving,
     ) -> Result<Record, Option<Record>> {
         let pinned = &pin();
-        let look = || self.pids.get(pid);
         loop {
-            let record = look().ok_or(None)?;
+            let record = self.look(pid).ok_or(None)?;
             if !wanted(&record) {
                 return Err(Some(record));
             }
@@ -615,19 +711,24 @@ impl<O: Opaque> Table<O> {
             let writer = shard.writer.0.lock();
             // A record with a place changes that under its shard's lock only. One without may be
             // given one under the lock of another shard.
-            if planted!("removal not checked", false, look() != Some(record)) {
+            if planted!("removal not checked", false, self.look(pid) != Some(record)) {
                 continue;
             }
             let (seed, boxed) = (&self.seed, &shard.sums.0.boxed);
-            let mut forgotten = Vec::new();
             // While it still has the id: whoever looks for that finds it here or there.
-            let keep = |id| forgotten = self.past.keep(pid, id, leaving);
+            let keep = |id| self.keep(pid, id, leaving);
             let hidden = match record.place {
                 Place::Narrow => shard.narrow.hide(hash, pid, seed, boxed, pinned, keep),
                 Place::Middle => shard.middle.hide(hash, pid, seed, boxed, pinned, keep),
                 Place::Wide => shard.wide.hide(hash, pid, seed, boxed, pinned, keep),
                 Place::Hidden => {
-                    forgotten = self.past.leave(pid, leaving);
+                    if leaving == Leaving::Removed {
+                        let retired =
+                            |process: &Process<O>| process.retired.as_deref().and_then(Last::of);
+                        if let Some(last) = self.pids.read(pid, retired).flatten() {
+                            self.past.keep(pid, last);
+                        }
+                    }
                     false
                 }
             };
@@ -635,31 +736,47 @@ impl<O: Opaque> Table<O> {
                 shard.sums.0.live.fetch_sub(1, Ordering::Relaxed);
                 self.count.0.fetch_sub(1, Ordering::Relaxed);
             }
-            let done = match leaving {
-                Leaving::Removed => self
-                    .pids
-                    .remove_if(pid, |now| planted!("removed unseen", true, *now == record)),
-                Leaving::Retired | Leaving::Released => {
-                    self.pids.change(pid, |now| {
-                        // It may be one no more.
-                        if now.is_guest(pid) {
-                            self.guests.0.fetch_sub(1, Ordering::Relaxed);
-                        }
-                        now.place = Place::Hidden;
-                    });
-                    true
-                }
-            };
-            drop(writer);
-            if done && leaving == Leaving::Removed {
-                self.removed(pid, record);
-            }
-            // Last, for both may run the code of an `Opaque`, which may panic.
-            drop(forgotten);
-            collect_if_due();
-            if done {
+            if leaving != Leaving::Removed {
+                self.pids.change(pid, |Process { record, .. }| {
+                    // It may be one no more.
+                    if record.is_guest(pid) {
+                        self.guests.0.fetch_sub(1, Ordering::Relaxed);
+                    }
+                    record.place = Place::Hidden;
+                });
                 return Ok(record);
             }
+            let removed = self.pids.remove_if(pid, |now| {
+                planted!("removed unseen", true, now.record == record)
+            });
+            drop(writer);
+            if let Some(process) = removed {
+                self.removed(pid, record);
+                // It may be the last that has the id, which may be large.
+                if let Some(id) = process.retired {
+                    self.retired.0.fetch_sub(id.bytes(), Ordering::Relaxed);
+                    drop_later(id);
+                }
+                return Ok(record);
+            }
+        }
+    }
+
+    /// Keeps the id that a process is about to lose, for those who ask for it by the pid.
+    fn keep(&self, pid: Pid, id: Kept<O>, leaving: Leaving) {
+        match leaving {
+            Leaving::Retired => {
+                // Relaxed: nothing hangs on it.
+                self.retired.0.fetch_add(id.bytes(), Ordering::Relaxed);
+                let id = Box::new(id);
+                self.pids.change(pid, |process| process.retired = Some(id));
+            }
+            Leaving::Removed => {
+                if let Some(last) = Last::of(&id) {
+                    self.past.keep(pid, last);
+                }
+            }
+            Leaving::Released => {}
         }
     }
 
@@ -694,9 +811,9 @@ impl<O: Opaque> Table<O> {
         // a segment that empties meanwhile.
         (0..1_000).find_map(|_| {
             let slot = segment.slot(below(segment.slots() as u64, self.random()) as usize);
-            let pid = (slot.tag() != 0).then(|| slot.pid())??;
+            let (tag, pid) = slot.entry()?;
             let take = take.take()?;
-            Some(with_stored(slot, |id| take(id, pid)))
+            Some(with_stored(slot, tag, |id| take(id, pid)))
         })
     }
 
@@ -719,13 +836,6 @@ fn upper_half(hash: u64) -> u32 {
 /// A number below `bound` from a random word.
 fn below(bound: u64, random: u64) -> u64 {
     ((u128::from(random) * u128::from(bound)) >> 64) as u64
-}
-
-/// What visits a slot by visiting its entry.
-fn stored<O: Opaque, const STRIDE: usize>(
-    visit: &mut impl FnMut(Stored<'_, O>, Pid),
-) -> impl FnMut(Slot<'_, STRIDE>, Pid) {
-    |slot, pid| with_stored(slot, |id| visit(id, pid))
 }
 
 impl<O: Opaque> Default for Table<O> {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::scope;
 
 use common::{Rng, TestId, Tested, orphan, pid, stress};
-use registry_table::Stored;
+use registry_table::{Remembered, Stored};
 
 /// How many removals a table remembers at the most.
 const PAST: u64 = 16_384;
@@ -146,7 +146,7 @@ fn large_ids_are_not_kept_for_their_processes_that_are_no_more() {
     let tested = Tested::new();
     let length = |n| {
         (*tested).last_id_of(pid(n), |id| match id {
-            Stored::Words { words, .. } => words.len(),
+            Remembered::Whole(Stored::Words { words, .. }) => words.len(),
             _ => 0,
         })
     };

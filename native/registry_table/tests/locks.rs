@@ -39,7 +39,8 @@ impl Opaque for Slow {
         Self(other.clone())
     }
 
-    fn is(&self, _other: &Other) -> bool {
+    fn is(&self, other: &Other) -> bool {
+        other.writes();
         true
     }
 }
@@ -60,7 +61,7 @@ fn slow(other: &Other) -> Id<'_, &Other> {
 }
 
 #[test]
-fn a_copy_is_made_and_dropped_without_a_lock() {
+fn copies_are_made_compared_and_dropped_without_a_lock() {
     let table = Arc::new(Table::<Slow>::new());
     let (asks, asked) = channel::<Sender<()>>();
     let other = Other {

@@ -6,9 +6,6 @@ use std::num::NonZeroU64;
 
 use common::{Rng, TestId, Tested, pid, stress};
 
-/// How many ids of processes that were removed a table keeps at the most.
-const PAST: usize = 2_048;
-
 /// The opaque ids.
 fn opaque() -> impl Iterator<Item = TestId> {
     (0..).map(|n| TestId::Opaque(n * 12 + 1))
@@ -25,7 +22,7 @@ fn a_dropped_table_keeps_no_id() {
 }
 
 #[test]
-fn an_emptied_table_keeps_the_last_ids_only() {
+fn an_emptied_table_keeps_no_id() {
     let tested = Tested::new();
     for _ in 0..3 {
         for (n, id) in (0..5_000).zip(opaque()) {
@@ -37,24 +34,25 @@ fn an_emptied_table_keeps_the_last_ids_only() {
             }
             assert!(tested.remove(pid(n)));
         }
-        tested.assert_keeps(PAST);
+        tested.assert_keeps(0);
     }
     tested.drop_without_leak();
 }
 
 #[test]
-fn a_shrunken_table_keeps_few_ids() {
-    const IDS: u64 = 50_000;
+fn an_id_goes_with_its_process_however_many_others_stay() {
+    const STAY: u64 = 6_000;
     let tested = Tested::new();
-    for (n, id) in (0..IDS).zip(opaque()) {
+    for n in 0..STAY {
+        assert_eq!(tested.insert(&words(1, n), pid(n)), Ok(()));
+    }
+    for (n, id) in (STAY..STAY + 600).zip(opaque()) {
         assert_eq!(tested.insert(&id, pid(n)), Ok(()));
-    }
-    for n in (0..IDS).filter(|n| n % 50 > 0) {
+        // It is stopped, or dies.
+        assert!(n % 2 == 0 || tested.retire(&id).is_some());
         assert!(tested.remove(pid(n)));
+        tested.assert_keeps(0);
     }
-    // Those that went are kept until their shard shrinks, but there are ever fewer of them.
-    tested.assert_keeps(IDS as usize / 4);
-    assert_eq!(tested.count(), IDS as usize / 50);
     tested.drop_without_leak();
 }
 
@@ -101,7 +99,7 @@ fn an_id_that_comes_and_goes_is_freed_throughout() {
         tested.remove(pid(n));
     }
     assert!(tested.is_drained());
-    tested.assert_keeps(PAST);
+    tested.assert_keeps(0);
     tested.drop_without_leak();
 }
 

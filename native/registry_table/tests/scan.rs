@@ -87,6 +87,32 @@ fn steps_are_bounded() {
 }
 
 #[test]
+fn steps_are_bounded_in_words_too() {
+    const WORDS: usize = 10_000;
+    let tested = Tested::new();
+    let ids = 150;
+    for n in 0..ids {
+        assert_eq!(tested.insert(&TestId::very_wide(n, WORDS), pid(n)), Ok(()));
+        // Others that share their segments.
+        let small = TestId::Words(2, vec![n, n]);
+        assert_eq!(tested.insert(&small, pid(ids + n)), Ok(()));
+    }
+    for (limit, most) in [(1, 1), (500, 1), (WORDS, 6), (usize::MAX, ids as usize)] {
+        let (mut met, mut next) = (Vec::new(), Some(Cursor::START));
+        while let Some(cursor) = next {
+            let (step, on) = tested.step(cursor, limit);
+            let is_wide = |(id, _): &&(TestId, Pid)| matches!(id, TestId::Words(0, _));
+            let wide = step.iter().filter(is_wide).count();
+            assert!(wide <= most, "{wide} in a step of {limit} slots");
+            met.extend(step);
+            next = on;
+        }
+        let ids: HashSet<_> = met.iter().map(|(id, _)| id).collect();
+        assert_eq!((met.len(), ids.len()), (300, 300));
+    }
+}
+
+#[test]
 fn changes_between_steps_disturb_nothing() {
     const STAY: u64 = 3_000;
     const ALL: u64 = 40_000;

@@ -7,9 +7,12 @@ pub mod operations;
 
 use std::num::NonZeroU64;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
+use std::thread::spawn;
 
-use registry_table::{Conflict, Cursor, Id, Opaque, Pid, Stored, Table, Worker};
+use registry_table::{
+    Conflict, Cursor, Id, Opaque, Pid, Remembered, Stored, Table, Worker, reclaim,
+};
 
 /// How much longer than usual the tests should try, from `REGISTRY_TABLE_STRESS`.
 pub fn stress() -> u64 {
@@ -54,12 +57,17 @@ impl Opaque for Name {
     fn is(&self, (name, _): Self::Probe<'_>) -> bool {
         self.name == name
     }
+
+    fn flat(&self) -> Option<Arc<[u8]>> {
+        (self.name < CROWD).then(|| self.name.to_le_bytes().into())
+    }
 }
 
 /// How many opaque ids share one hash, so that searches meet others with the same.
 const SAME_HASH: u64 = 4;
 
-/// Opaque ids from this name on all share one hash, and nobody knows how large they are.
+/// Opaque ids from this name on all share one hash, are of a size that nobody knows, and are not
+/// remembered when their processes are gone.
 const CROWD: u64 = 1 << 40;
 
 /// An id that owns its words.
@@ -161,18 +169,21 @@ impl Deref for Tested {
 
 impl Tested {
     pub fn new() -> Self {
-        Self {
-            table: Table::new(),
-            canary: Arc::new(()),
-        }
+        Self::of(Table::new())
     }
 
     /// With room for so many children.
     pub fn bounded(children: usize) -> Self {
-        Self {
-            table: Table::new().bounded(children),
-            canary: Arc::new(()),
-        }
+        Self::of(Table::bounded(children))
+    }
+
+    fn of(table: Table<Name>) -> Self {
+        static RECLAIMED: Once = Once::new();
+        RECLAIMED.call_once(|| {
+            spawn(|| reclaim(|| ()));
+        });
+        let canary = Arc::new(());
+        Self { table, canary }
     }
 
     pub fn get(&self, id: &TestId) -> Option<Pid> {
@@ -207,7 +218,12 @@ impl Tested {
     }
 
     pub fn last_id_of(&self, pid: Pid) -> Option<TestId> {
-        self.table.last_id_of(pid, |id| id.into())
+        self.table.last_id_of(pid, |id| match id {
+            Remembered::Whole(stored) => stored.into(),
+            Remembered::Flat(bytes) => {
+                TestId::Opaque(u64::from_le_bytes(bytes.try_into().expect("a name")))
+            }
+        })
     }
 
     pub fn release(&self, id: &TestId) -> bool {

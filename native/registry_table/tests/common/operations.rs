@@ -397,8 +397,9 @@ fn weight(id: &TestId) -> usize {
     match id {
         TestId::Word(_) => 1,
         TestId::Words(_, words) if words.len() <= 6 => 1,
-        TestId::Words(_, words) => 1 + words.len() / 8,
+        // The words, and what they are kept in.
+        TestId::Words(_, words) => 1 + (words.len() * 8 + 24) / 64,
         TestId::Opaque(_) if id.is_of_crowd() => usize::MAX,
-        TestId::Opaque(_) => 8,
+        TestId::Opaque(_) => 1,
     }
 }
