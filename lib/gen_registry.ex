@@ -133,6 +133,7 @@ defmodule GenRegistry do
           queued: non_neg_integer,
           starters: non_neg_integer,
           memory: non_neg_integer,
+          reclaiming: :ok | :stopped,
           options: keyword
         }
 
@@ -482,7 +483,7 @@ defmodule GenRegistry do
   @spec register_name({name, Types.id()}, pid) :: :yes | :no
   def register_name(name, pid) do
     {registry, id} = via!(name)
-    validate!(pid, &(is_pid(&1) and node(&1) == node()), "process", "a pid of this node")
+    validate!(pid, &(is_pid(&1) and Table.local?(&1)), "process", "a pid of this node")
 
     case Table.lookup_alive(registry, id) do
       {:ok, _pid} ->
@@ -627,6 +628,8 @@ defmodule GenRegistry do
     * `:memory` - about how many bytes the table takes: ids, pids, and what is known of each process.
       It is not in it what the workers themselves take, and ids that are kept as copies by the VM
       (see "Ids" above) are in it without their contents.
+    * `:reclaiming` - `:ok`, or `:stopped` if memory cannot be freed any more, in the whole VM. That
+      is also in the log, once. It has never been seen; it would be the system's fault
     * `:options` - what `start_link/2` was given, or its defaults: `:max_children`,
       `:max_starting` and `:worker_shutdown`
 

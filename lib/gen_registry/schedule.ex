@@ -384,13 +384,9 @@ defmodule GenRegistry.Schedule do
   @doc "A starter has done what follows a start, and waits: for the next one, or as a mere parent."
   @spec rested(t, pid, :idle | :parent) :: t
   def rested(schedule, starter, state) do
-    case schedule.starters.states do
-      %{^starter => was} when was in [:handling, :parent] ->
-        %{schedule | starters: Starters.put(schedule.starters, starter, state)}
-
-      %{} ->
-        schedule
-    end
+    if Starters.rests?(schedule.starters, starter),
+      do: %{schedule | starters: Starters.put(schedule.starters, starter, state)},
+      else: schedule
   end
 
   @doc "A starter without workers may end. Returns `nil` if it is needed."

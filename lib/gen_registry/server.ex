@@ -127,7 +127,7 @@ defmodule GenRegistry.Server do
   # Public, because a reference to a private function is one to this version of the code: after an
   # upgrade it would be invalid.
   @doc false
-  def waiting?({pid, _tag}) when node(pid) == node(), do: Table.alive?(pid)
+  def waiting?({pid, _tag}) when node(pid) == node(), do: Table.local?(pid) and Table.alive?(pid)
   # A caller on another node waits while that is there, and until its monitor says otherwise.
   def waiting?({pid, _tag}), do: node(pid) in Node.list(:connected)
 
@@ -156,11 +156,12 @@ defmodule GenRegistry.Server do
     end
   end
 
-  def handle_call({:register, id, pid, parent}, from, state)
-      when is_pid(pid) and node(pid) == node() do
-    case Table.lookup_alive(state.name, id) do
-      {:ok, _pid} -> {:reply, :no, state}
-      {:error, :not_found} -> request(state, id, {:register, from, pid, parent})
+  def handle_call({:register, id, pid, parent}, from, state) when is_pid(pid) do
+    with true <- Table.local?(pid),
+         {:error, :not_found} <- Table.lookup_alive(state.name, id) do
+      request(state, id, {:register, from, pid, parent})
+    else
+      _ -> {:reply, :no, state}
     end
   end
 
@@ -325,6 +326,15 @@ defmodule GenRegistry.Server do
     {given, state} = pop_given(%{state | held: held}, pid)
     state = carry_out(state, Schedule.starter_died(state.schedule, pid, reason))
     with %{^pid => id} <- state.clearing, do: tell_of_killed(state, id, reason, given)
+    {:noreply, state}
+  end
+
+  def handle_info(:reclaiming_stopped, state) do
+    Logger.error(
+      "GenRegistry cannot free memory any more: membarrier(2), which worked before, fails. " <>
+        "Registries go on, and grow until the node is restarted"
+    )
+
     {:noreply, state}
   end
 
@@ -645,6 +655,7 @@ defmodule GenRegistry.Server do
       queued: queued,
       starters: Starters.count(state.schedule.starters),
       memory: Table.memory(state.table),
+      reclaiming: Table.reclaiming(),
       options: [
         max_children: state.max_children,
         max_starting: state.max_starting,

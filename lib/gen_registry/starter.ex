@@ -236,11 +236,13 @@ defmodule GenRegistry.Starter do
       {:raised, kind, reason, __STACKTRACE__}
   end
 
-  defp register(_state, _id, pid) when node(pid) != node() do
-    {:not_registered, {:not_local, pid}, pid}
+  defp register(state, id, pid) do
+    if Table.local?(pid),
+      do: register_local(state, id, pid),
+      else: {:not_registered, {:not_local, pid}, pid}
   end
 
-  defp register(%{server: server, table: table}, id, pid) do
+  defp register_local(%{server: server, table: table}, id, pid) do
     case Table.register(table, id, pid, self()) do
       :ok ->
         {:ok, pid}
@@ -319,10 +321,12 @@ defmodule GenRegistry.Starter do
   defp undone?(link), do: is_pid(link) and parent(link) != self() and Process.unlink(link)
 
   # Who spawned a process, as far as that is known here.
-  defp parent(pid) when node(pid) != node(), do: nil
-
   defp parent(pid) do
-    with {:parent, parent} <- Process.info(pid, :parent), do: parent
+    with true <- Table.local?(pid), {:parent, parent} <- Process.info(pid, :parent) do
+      parent
+    else
+      _ -> nil
+    end
   end
 
   defp enough(%{takes: :more, room: room} = state) do

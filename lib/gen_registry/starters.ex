@@ -13,7 +13,7 @@ defmodule GenRegistry.Starters do
 
     * `{:starting, id}` - it runs this id's `start_link`
     * `:handling` - its start is over, but not yet what follows
-    * `:idle` - it waits for the next start
+    * `{:idle, turn}` - it waits for the next start
     * `:parent` - it waits too, but takes no more starts
   """
   @type state ::
@@ -60,6 +60,10 @@ defmodule GenRegistry.Starters do
   @spec waiting?(t, pid) :: boolean
   def waiting?(starters, pid),
     do: match?({:idle, _}, starters.states[pid]) or starters.states[pid] == :parent
+
+  @doc "Whether a starter is one that may say that it is idle, or a mere parent."
+  @spec rests?(t, pid) :: boolean
+  def rests?(starters, pid), do: starters.states[pid] in [:handling, :parent]
 
   @doc "Whether a starter that waits and has no workers may end."
   @spec spare?(t, pid) :: boolean

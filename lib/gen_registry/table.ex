@@ -154,6 +154,18 @@ defmodule GenRegistry.Table do
   @spec alive?(pid) :: boolean
   def alive?(pid), do: Native.alive(pid)
 
+  @doc """
+  Whether a pid is one of this VM. One of a node of the same name that is gone has this node's name,
+  and is not.
+  """
+  @spec local?(pid) :: boolean
+  def local?(pid) do
+    _ = Native.alive(pid)
+    true
+  rescue
+    ArgumentError -> false
+  end
+
   @doc "Whether a term may be an id. It may not if it is too large, see `t:GenRegistry.Types.id/0`."
   @spec id?(term) :: boolean
   def id?(term) do
@@ -176,9 +188,13 @@ defmodule GenRegistry.Table do
   end
 
   defp reopen(name, max_children) do
-    with :busy <- Native.open(name, max_children) do
-      :erlang.yield()
-      reopen(name, max_children)
+    case Native.open(name, max_children) do
+      table when is_reference(table) ->
+        table
+
+      :busy ->
+        :erlang.yield()
+        reopen(name, max_children)
     end
   end
 
