@@ -20,10 +20,9 @@ const SMALL: usize = 1024;
 pub struct Copied {
     env: *mut ErlNifEnv,
     term: ErlNifTerm,
-    /// How many bytes the term's external format has.
-    size: usize,
-    /// These bytes, if they are few.
-    flat: Option<Arc<[u8]>>,
+    /// Its external format, if that is small. By a thin pointer, as all ids that fit into no slot have
+    /// the room of this.
+    flat: Option<Arc<Vec<u8>>>,
 }
 
 // SAFETY: the environment belongs to no process, is written only while `keep` makes it, and holds
@@ -61,8 +60,7 @@ impl Opaque for Copied {
         Self {
             env,
             term,
-            size: external.len(),
-            flat: (external.len() <= SMALL).then(|| external.as_slice().into()),
+            flat: (external.len() <= SMALL).then(|| Arc::new(external.to_vec())),
         }
     }
 
@@ -72,11 +70,12 @@ impl Opaque for Copied {
         unsafe { enif_is_identical(self.term, probe.as_c_arg()) != 0 }
     }
 
+    /// Without the contents, of which the table knows the words.
     fn bytes(&self) -> usize {
-        ENVIRONMENT + self.size
+        ENVIRONMENT + self.flat.as_ref().map_or(0, |flat| flat.len())
     }
 
-    fn flat(&self) -> Option<Arc<[u8]>> {
+    fn flat(&self) -> Option<Arc<Vec<u8>>> {
         self.flat.clone()
     }
 }

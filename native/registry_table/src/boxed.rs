@@ -56,7 +56,7 @@ impl<O: Opaque> Boxed<O> {
             Self::Words(words) => size_of_val(&**words),
             Self::Opaque(kept, words) => {
                 let known = Some(*words as usize).filter(|_| *words < u32::MAX);
-                kept.bytes().max(known.unwrap_or(0) * size_of::<u64>())
+                kept.bytes() + known.unwrap_or(0) * size_of::<u64>()
             }
         };
         size_of::<Self>() + elsewhere

@@ -37,14 +37,14 @@ pub trait Opaque: Send + Sync + 'static {
     /// Whether `probe` is the same id as this one.
     fn is(&self, probe: Self::Probe<'_>) -> bool;
 
-    /// About how many bytes it takes beside its own value.
+    /// About how many bytes it takes beside its own value and its words, if their number is known.
     fn bytes(&self) -> usize {
         0
     }
 
     /// What to remember it by when its process is gone, if it is small: bytes, which hold nothing else
     /// in memory.
-    fn flat(&self) -> Option<Arc<[u8]>> {
+    fn flat(&self) -> Option<Arc<Vec<u8>>> {
         None
     }
 }

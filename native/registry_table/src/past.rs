@@ -37,7 +37,7 @@ struct Shard<O> {
 /// What is kept of an id: words or bytes, never an [`Opaque`], which may hold anything in memory.
 pub(crate) enum Last<O> {
     Words(Kept<O>),
-    Flat(Arc<[u8]>),
+    Flat(Arc<Vec<u8>>),
 }
 
 impl<O: Opaque> Last<O> {

@@ -58,8 +58,8 @@ impl Opaque for Name {
         self.name == name
     }
 
-    fn flat(&self) -> Option<Arc<[u8]>> {
-        (self.name < CROWD).then(|| self.name.to_le_bytes().into())
+    fn flat(&self) -> Option<Arc<Vec<u8>>> {
+        (self.name < CROWD).then(|| Arc::new(self.name.to_le_bytes().into()))
     }
 }
 
