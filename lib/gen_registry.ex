@@ -104,7 +104,7 @@ defmodule GenRegistry do
 
   import GenRegistry.Options, only: [server!: 1, timeout!: 1, validate!: 4]
 
-  alias GenRegistry.{Held, Options, Server, Table, Types}
+  alias GenRegistry.{Options, Server, Table, Types}
 
   @gen_module Application.compile_env(:gen_registry, :gen_module, GenServer)
 
@@ -287,7 +287,8 @@ defmodule GenRegistry do
 
   One that has ended is answered for a while, so that a `:DOWN` can be understood. Of small ids, up
   to 48 bytes, the last 256 that ended are always known, and about 16,000 as a rule; of larger ones
-  it is fewer, and those of more than 16 KB, or with funs or bitstrings in them, are not kept. They are forgotten when the registry ends. If you must know each, however many end
+  it is fewer. Those of more than 16 KB are not kept, nor those that the VM keeps as copies and whose
+  external term format is larger than 1 KB. They are forgotten when the registry ends. If you must know each, however many end
   at once, set the monitors yourself and keep the ids beside them, in a map from monitor to id. And
   that an id is answered does not say that its worker lives: `lookup/2` of that id does.
 
@@ -626,8 +627,7 @@ defmodule GenRegistry do
     * `:queued` - how many ids wait for their turn, because `:max_starting` others are in their start
     * `:starters` - how many processes there are that start workers
     * `:memory` - about how many bytes the table takes: ids, pids, and what is known of each process.
-      It is not in it what the workers themselves take, and ids that are kept as copies by the VM
-      (see "Ids" above) are in it without their contents.
+      What the workers themselves take is not in it.
     * `:reclaiming` - `:ok`, or `:stopped` if memory cannot be freed any more, in the whole VM. That
       is also in the log, once. It has never been seen; it would be the system's fault
     * `:options` - what `start_link/2` was given, or its defaults: `:max_children`,
@@ -680,7 +680,7 @@ defmodule GenRegistry do
   if @gen_module == GenServer do
     defp request(registry, kind, id, args, timeout) when is_atom(registry) do
       if Process.whereis(registry) == Table.owner(registry),
-        do: {kind, id, Held.hold(args), deadline(timeout)},
+        do: {kind, id, GenRegistry.Held.hold(args), deadline(timeout)},
         else: {kind, id, args}
     end
   end

@@ -635,6 +635,7 @@ defmodule GenRegistry.HostileInputTest do
           native.(:known, [table, pid], {:answers, false})
         ]
       end,
+      native.(:reclaiming, [], {:answers, :ok}),
       native.(:register, [table, :id, resident, nil], {:answers, :pid_taken}),
       native.(:register, [table, :resident, self(), nil], {:answers, {:id_taken, resident}}),
       native.(:retire, [table, :none], {:answers, :not_found}),

@@ -19,10 +19,10 @@ defmodule GenRegistry.InfoTest do
     info = GenRegistry.info(registry)
 
     assert Enum.sort(Map.keys(info)) ==
-             ~w(count memory options queued starters starting stopping worker_module)a
+             ~w(count memory options queued reclaiming starters starting stopping worker_module)a
 
     assert %{worker_module: LifecycleWorker, count: 0, starting: 0, stopping: 0} = info
-    assert %{queued: 0, starters: 0} = info
+    assert %{queued: 0, starters: 0, reclaiming: :ok} = info
     assert info.options[:max_starting] == 3
     assert info.options[:worker_shutdown] == :brutal_kill
     # Any server will do.

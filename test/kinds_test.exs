@@ -104,6 +104,11 @@ defmodule GenRegistry.KindsTest do
       sample: [:name],
       scan: [:name, 0],
       scan_children: [:name, 0],
+      hold: [:term],
+      hold_large: [:term],
+      take: [:held],
+      take_large: [:held],
+      let_go: [:held],
       track: [:table, :self, :self]
     ]
 
@@ -117,7 +122,7 @@ defmodule GenRegistry.KindsTest do
       name = Module.concat(name, Table)
       Process.register(self(), name)
       table = Table.open(name, :infinity)
-      given = %{table: table, name: name, self: self()}
+      given = %{table: table, name: name, self: self(), held: Native.hold(1)}
 
       for {function, args} <- @calls, function not in [:open, :close] do
         args = for arg <- args, do: Map.get(given, arg, arg)
