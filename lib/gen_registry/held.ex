@@ -33,7 +33,13 @@ defmodule GenRegistry.Held do
 
   defp md5(term), do: term |> :erlang.term_to_binary() |> :erlang.md5()
 
-  @doc "The term. It can be taken once."
+  @doc "Whether a term that came in a message looks like one that `hold/1` returned."
+  @spec held?(term) :: boolean
+  def held?({:plain, _term}), do: true
+  def held?({:held, held, bytes, _key}), do: is_reference(held) and is_integer(bytes)
+  def held?(_term), do: false
+
+  @doc "The term. It can be taken once; after that, and for what was not held, this raises."
   @spec take(t) :: term
   def take({:plain, term}), do: term
 
@@ -45,7 +51,13 @@ defmodule GenRegistry.Held do
   @doc "Gives a term up that nobody takes."
   @spec let_go(t) :: :ok
   def let_go({:plain, _term}), do: :ok
-  def let_go({:held, held, _bytes, _key}), do: Native.let_go(held)
+
+  def let_go({:held, held, _bytes, _key}) do
+    Native.let_go(held)
+  rescue
+    # A stranger's message, with another reference.
+    ArgumentError -> :ok
+  end
 
   @doc "What tells terms apart that are not `===`."
   @spec key(t) :: key

@@ -2,28 +2,29 @@ defmodule GenRegistry.Server do
   @moduledoc false
   # The process under a registry's name. It says who starts and who is stopped (as
   # `GenRegistry.Schedule` decides), never runs a worker's code and never waits for one. All it
-  # holds is what is in flight: the workers are in the table.
+  # holds is what is in flight: the workers are in the table. This is what it hears;
+  # `GenRegistry.Actions` is what it does.
 
   use GenServer
 
   require Logger
 
+  import GenRegistry.Actions,
+    only: [act: 2, carry_out: 2, start_again: 2, start_events: 1, start_sweeper: 1, waiting?: 2]
+
   alias GenRegistry.{
-    Children,
+    Callers,
+    Endings,
     Events,
     Held,
+    Overview,
     Schedule,
     Shutdown,
     Starter,
-    Starters,
-    Sweeper,
-    Table
+    Starters
   }
 
-  alias GenRegistry.Telemetry
-
-  # After how many milliseconds it is tried again to start what the VM had no room for.
-  @again 100
+  alias GenRegistry.{Sweeper, Table, Telemetry}
 
   defstruct [
     :name,
@@ -33,19 +34,15 @@ defmodule GenRegistry.Server do
     :worker_shutdown,
     :table,
     :schedule,
-    # The two processes beside the starters, and their monitors.
+    # The two processes beside the starters.
     :events,
     :sweeper,
+    :endings,
+    callers: Callers.new(),
+    # Of the two processes.
     monitors: %{},
-    # Ids being stopped: `{worker, monitor, timer}`.
-    ending: %{},
-    # The ids of those monitors.
-    downs: %{},
     # Callers who wait for their turn and may be nested, as `{id, from}`.
     unprobed: [],
-    # Callers on other nodes who wait, by the monitors of them and the other way round.
-    remote: %{},
-    watched: %{},
     # Dead starters to the ids that wait for what they left.
     clearing: %{},
     # Starts that found no room, but may: it is not known yet what a killed starter left.
@@ -117,19 +114,15 @@ defmodule GenRegistry.Server do
       max_starting: opts[:max_starting],
       worker_shutdown: opts[:worker_shutdown],
       table: Table.open(name, opts[:max_children]),
-      schedule: Schedule.new(opts[:max_starting], &__MODULE__.waiting?/1),
+      # By name, because a reference to a private function is one to this version of the code: after an
+      # upgrade it would be invalid.
+      schedule: Schedule.new(opts[:max_starting], &Callers.waiting?/1),
+      endings: Endings.new(opts[:worker_shutdown]),
       given: if(Telemetry.present?(), do: %{})
     }
 
     {:ok, state |> start_events() |> start_sweeper()}
   end
-
-  # Public, because a reference to a private function is one to this version of the code: after an
-  # upgrade it would be invalid.
-  @doc false
-  def waiting?({pid, _tag}) when node(pid) == node(), do: Table.local?(pid) and Table.alive?(pid)
-  # A caller on another node waits while that is there, and until its monitor says otherwise.
-  def waiting?({pid, _tag}), do: node(pid) in Node.list(:connected)
 
   @impl true
   def handle_call({kind, id, args}, from, state)
@@ -138,22 +131,27 @@ defmodule GenRegistry.Server do
   end
 
   # As `GenRegistry` itself asks: the arguments are held, and the caller waits until the deadline.
-  def handle_call({kind, id, args, deadline}, from, state)
-      when kind in [:lookup_or_start, :start] and is_tuple(args) do
-    if deadline == :infinity or System.monotonic_time(:millisecond) < deadline do
-      start(state, kind, id, from, args)
-    else
-      Held.let_go(args)
-      {:noreply, state}
+  def handle_call({kind, id, args, deadline} = request, from, state)
+      when kind in [:lookup_or_start, :start] do
+    cond do
+      not Held.held?(args) ->
+        unknown_call(request, state)
+
+      # A number is less than an atom.
+      System.monotonic_time(:millisecond) < deadline ->
+        start(state, kind, id, from, args)
+
+      true ->
+        Held.let_go(args)
+        {:noreply, state}
     end
   end
 
   def handle_call({:stop, id}, {caller, _} = from, state) do
-    case state.ending do
-      # It cannot end while it waits for its own end.
-      %{^id => {^caller, _, _}} -> {:reply, :ok, state}
-      %{} -> request(state, id, {:stop, from})
-    end
+    # It cannot end while it waits for its own end.
+    if Endings.worker(state.endings, id) == caller,
+      do: {:reply, :ok, state},
+      else: request(state, id, {:stop, from})
   end
 
   def handle_call({:register, id, pid, parent}, from, state) when is_pid(pid) do
@@ -165,7 +163,7 @@ defmodule GenRegistry.Server do
     end
   end
 
-  def handle_call(:info, _from, state), do: {:reply, info(state), state}
+  def handle_call(:info, _from, state), do: {:reply, Overview.info(state), state}
 
   def handle_call(question, from, state) when question in [:which_children, :count_children] do
     %{name: name, worker_module: module, table: table} = state
@@ -175,8 +173,8 @@ defmodule GenRegistry.Server do
       GenServer.reply(
         from,
         if(question == :which_children,
-          do: Children.which(name, module, table),
-          else: Children.count(name, module, table)
+          do: Overview.which_children(name, module, table),
+          else: Overview.count_children(name, module, table)
         )
       )
     end)
@@ -184,20 +182,15 @@ defmodule GenRegistry.Server do
     {:noreply, state}
   end
 
-  def handle_call(message, _from, state) do
-    Logger.error(
-      "GenRegistry #{inspect(state.name)} received an unknown call: #{inspect(message)}"
-    )
-
-    {:reply, {:error, :unknown_call}, state}
-  end
+  def handle_call(message, _from, state), do: unknown_call(message, state)
 
   @impl true
   def handle_cast(_message, state), do: {:noreply, state}
 
   @impl true
-  def handle_info({:started, starter, id, outcome, doing}, state) do
-    case Starters.starting(state.schedule.starters, starter) do
+  def handle_info({:started, starter, id, outcome, doing}, state)
+      when doing in [:idle, :handling, :parent] do
+    case outcome?(outcome) and Starters.starting(state.schedule.starters, starter) do
       {:starting, ^id} ->
         # Of a start that failed, what it was promised is free. A worker has used it.
         if bounded?(state), do: Table.give_back(state.table, starter)
@@ -231,28 +224,26 @@ defmodule GenRegistry.Server do
     {:noreply, state}
   end
 
-  def handle_info({:DOWN, monitor, :process, _, _}, state)
-      when is_map_key(state.downs, monitor) do
-    {id, downs} = Map.pop!(state.downs, monitor)
-    {{_pid, _monitor, timer}, ending} = Map.pop!(state.ending, id)
-    if timer, do: Process.cancel_timer(timer, async: true, info: false)
-    state = %{state | downs: downs, ending: ending}
-    {:noreply, carry_out(state, Schedule.stopped(state.schedule, id, :ok))}
-  end
-
-  # A caller on another node.
-  def handle_info({:DOWN, monitor, :process, caller, _}, state)
-      when is_map_key(state.remote, monitor) do
-    {{id, from}, remote} = Map.pop!(state.remote, monitor)
-    state = %{state | remote: remote, watched: Map.delete(state.watched, from)}
-    {:noreply, carry_out(state, Schedule.gave_up(state.schedule, id, caller))}
-  end
-
   # One of the two beside the starters. Starters ask for the next event process themselves.
   def handle_info({:DOWN, monitor, :process, _, _}, state)
       when is_map_key(state.monitors, monitor) do
     {which, monitors} = Map.pop!(state.monitors, monitor)
     {:noreply, start_again(%{state | monitors: monitors}, which)}
+  end
+
+  def handle_info({:DOWN, monitor, :process, pid, _}, state) do
+    case Endings.down(state.endings, monitor) || Callers.down(state.callers, monitor) do
+      {id, %Endings{} = endings} ->
+        state = %{state | endings: endings}
+        {:noreply, carry_out(state, Schedule.stopped(state.schedule, id, :ok))}
+
+      {id, %Callers{} = callers} ->
+        state = %{state | callers: callers}
+        {:noreply, carry_out(state, Schedule.gave_up(state.schedule, id, pid))}
+
+      nil ->
+        {:noreply, state}
+    end
   end
 
   def handle_info({:start_again, which}, state) when which in [:events, :sweeper] do
@@ -261,20 +252,22 @@ defmodule GenRegistry.Server do
   end
 
   def handle_info({:time_is_over, id, monitor}, state) do
-    with %{^id => {pid, ^monitor, _}} <- state.ending, do: Process.exit(pid, :kill)
+    Endings.kill(state.endings, id, monitor)
     {:noreply, state}
   end
 
   def handle_info({:refused, worker, starter}, state)
       when is_pid(worker) and node(worker) == node() do
-    request_shutdown(state, worker, starter, &{:refused_too_long, worker, &1})
+    if Table.local?(worker) do
+      Endings.refuse(state.endings, worker, starter, waiting?(state, starter))
+    end
+
     {:noreply, state}
   end
 
-  # The monitor is there for as long as the worker is.
   def handle_info({:refused_too_long, worker, monitor}, state)
       when is_pid(worker) and is_reference(monitor) do
-    if Process.demonitor(monitor, [:info]), do: Process.exit(worker, :kill)
+    Endings.kill_refused(worker, monitor)
     {:noreply, state}
   end
 
@@ -292,7 +285,7 @@ defmodule GenRegistry.Server do
     if waiting != [] do
       Shutdown.apart(fn ->
         for {id, {caller, _} = from} <- Enum.reverse(waiting),
-            ancestor = known_ancestor(caller, table),
+            ancestor = Callers.known_ancestor(caller, table),
             do: send(server, {:descends, id, from, ancestor})
       end)
     end
@@ -367,14 +360,30 @@ defmodule GenRegistry.Server do
     [data: [{~c"State", state}], supervisor: [{~c"Callback", GenRegistry}]]
   end
 
+  defp unknown_call(message, state) do
+    Logger.error(
+      "GenRegistry #{inspect(state.name)} received an unknown call: #{inspect(message)}"
+    )
+
+    {:reply, {:error, :unknown_call}, state}
+  end
+
+  defp outcome?({:ok, pid}), do: is_pid(pid) and Table.local?(pid)
+  defp outcome?({:failed, reason, shared?}), do: Held.held?(reason) and is_boolean(shared?)
+  defp outcome?(_outcome), do: false
+
   # The live process that an id has when its start has ended: a failed one may have left a guest.
   defp now(outcome, id, state) do
     if match?({:ok, _pid}, outcome) and Table.alive?(elem(outcome, 1)) do
       {outcome, true}
     else
       case Table.lookup_alive(state.name, id) do
-        {:ok, _pid} = guest -> {guest, true}
-        {:error, :not_found} -> {outcome, false}
+        {:ok, _pid} = guest ->
+          with {:failed, reason, _shared?} <- outcome, do: Held.let_go(reason)
+          {guest, true}
+
+        {:error, :not_found} ->
+          {outcome, false}
       end
     end
   end
@@ -407,217 +416,8 @@ defmodule GenRegistry.Server do
   defp bounded?(state), do: state.max_children != :infinity
 
   defp request(state, id, request) do
-    state = watch_remote(state, id, Schedule.from(request))
+    state = %{state | callers: Callers.watch(state.callers, id, Schedule.from(request))}
     {:noreply, carry_out(state, Schedule.request(state.schedule, id, request))}
-  end
-
-  defp watch_remote(state, _id, {caller, _}) when node(caller) == node(), do: state
-
-  defp watch_remote(state, id, from) do
-    # A monitor of another one would connect to its node, and wait for that.
-    if waiting?(from) do
-      monitor = Process.monitor(elem(from, 0))
-
-      %{
-        state
-        | remote: Map.put(state.remote, monitor, {id, from}),
-          watched: Map.put(state.watched, from, monitor)
-      }
-    else
-      state
-    end
-  end
-
-  # It has its answer, or its start begins and goes on whatever becomes of the caller.
-  defp unwatch_remote(%{watched: watched} = state, from) when is_map_key(watched, from) do
-    {monitor, watched} = Map.pop!(watched, from)
-    Process.demonitor(monitor, [:flush])
-    %{state | remote: Map.delete(state.remote, monitor), watched: watched}
-  end
-
-  defp unwatch_remote(state, _from), do: state
-
-  defp carry_out(state, {schedule, actions}) do
-    Enum.reduce(actions, %{state | schedule: schedule}, &act(&2, &1))
-  end
-
-  defp act(state, {:reply, request, reply}) do
-    GenServer.reply(Schedule.from(request), reply)
-    act(state, {:forget, request})
-  end
-
-  # Of those whose failure it is too. It may be large: the server does not take it.
-  defp act(state, {:share, [], reason}) do
-    Held.let_go(reason)
-    state
-  end
-
-  defp act(state, {:share, requests, reason}) do
-    state = Enum.reduce(requests, state, &act(&2, {:forget, &1}))
-    froms = Enum.map(requests, &Schedule.from/1)
-
-    Shutdown.apart(fn ->
-      failure = {:error, Held.take(reason)}
-      for from <- froms, do: GenServer.reply(from, failure)
-    end)
-
-    state
-  end
-
-  defp act(state, {:forget, request}) do
-    with {_kind, _from, _key, {args, _received}} <- request, do: Held.let_go(args)
-    unwatch_remote(state, Schedule.from(request))
-  end
-
-  defp act(state, {:start, :new, id, request}) do
-    case start_starter(state) do
-      {:ok, starter} ->
-        state = update_in(state.schedule, &Schedule.assigned(&1, id, starter))
-        act(state, {:start, starter, id, request})
-
-      {:error, reason} ->
-        carry_out(state, Schedule.not_assigned(state.schedule, id, reason))
-    end
-  end
-
-  defp act(state, {:start, starter, id, request} = start) do
-    cond do
-      not bounded?(state) or Table.promise(state.table, id, starter) ->
-        give(unwatch_remote(state, Schedule.from(request)), starter, id, request)
-
-      state.clearing == %{} ->
-        carry_out(state, Schedule.refused(state.schedule, id, starter, :max_children))
-
-      true ->
-        update_in(state.held, &[start | &1])
-    end
-  end
-
-  defp act(state, {:stop, id}) do
-    case Table.retire(state.table, id) do
-      :not_found ->
-        carry_out(state, Schedule.stopped(state.schedule, id, {:error, :not_found}))
-
-      {:guest, pid} ->
-        if Table.alive?(pid),
-          do: carry_out(state, Schedule.not_supervised(state.schedule, id, pid)),
-          else: carry_out(state, Schedule.stopped(state.schedule, id, {:error, :not_found}))
-
-      {pid, parent} ->
-        end_worker(state, id, pid, parent)
-    end
-  end
-
-  # As its own parent: it is none of our children.
-  defp act(state, {:register, id, {:register, _from, pid, _parent} = request}) do
-    registered? = Table.register(state.table, id, pid, pid) == :ok
-    carry_out(state, Schedule.registered(state.schedule, id, request, registered?))
-  end
-
-  defp act(state, {:await_sweep, starter, id}) do
-    put_in(state.clearing[starter], id)
-  end
-
-  # With those that are waiting to be handled already.
-  defp act(state, {:probe, id, froms}) do
-    if state.unprobed == [], do: send(self(), :probe)
-    update_in(state.unprobed, &Enum.reduce(froms, &1, fn from, all -> [{id, from} | all] end))
-  end
-
-  defp give(%{given: nil} = state, starter, id, {_kind, from, _key, {args, nil}}) do
-    Starter.run(starter, id, args, from, nil)
-    state
-  end
-
-  defp give(state, starter, id, {_kind, from, _key, {args, received}}) do
-    now = System.monotonic_time()
-    Starter.run(starter, id, args, from, now - received)
-    put_in(state.given[starter], {now - received, now})
-  end
-
-  # The first of the registry's processes among a process and its ancestors: a starter, or a worker,
-  # which is known once its init is over.
-  defp known_ancestor(pid, table) do
-    if Table.known?(table, pid) do
-      pid
-    else
-      case Process.info(pid, :parent) do
-        {:parent, parent} when is_pid(parent) -> known_ancestor(parent, table)
-        _ -> nil
-      end
-    end
-  end
-
-  ## The processes beside it
-
-  # Where the VM has no room for more processes, that is no reason to end those there are.
-  defp start_starter(%{table: table, events: events} = state) do
-    telemetry? = state.given != nil
-
-    with {:ok, starter} <-
-           Starter.start(state.name, state.worker_module, table, events, telemetry?) do
-      Table.track(table, starter, nil)
-      if state.sweeper, do: Sweeper.watch(state.sweeper, starter)
-      {:ok, starter}
-    end
-  rescue
-    SystemLimitError -> {:error, :system_limit}
-  end
-
-  defp start_events(state) do
-    events = Events.start(state.name, state.worker_module)
-    monitor(%{state | events: events}, events, :events)
-  end
-
-  # It is to know of all starters that live, and of those that have died and left something.
-  defp start_sweeper(state) do
-    sweeper = Sweeper.start(state.table, state.worker_shutdown)
-    starters = Starters.pids(state.schedule.starters) ++ Map.keys(state.clearing)
-    for starter <- starters, do: Sweeper.watch(sweeper, starter)
-    monitor(%{state | sweeper: sweeper}, sweeper, :sweeper)
-  end
-
-  defp monitor(state, pid, which) do
-    put_in(state.monitors[Process.monitor(pid)], which)
-  end
-
-  defp start_again(state, which) do
-    if which == :events, do: start_events(state), else: start_sweeper(state)
-  rescue
-    SystemLimitError ->
-      Process.send_after(self(), {:start_again, which}, @again)
-      state
-  end
-
-  ## Ends of workers
-
-  defp end_worker(state, id, pid, parent) do
-    {monitor, timer} = request_shutdown(state, pid, parent, &{:time_is_over, id, &1})
-
-    # A worker that stops itself must not wait for its own end.
-    {{:stopping, stops}, _line} = state.schedule.flights[id]
-    for {:stop, {^pid, _} = from} <- stops, do: GenServer.reply(from, :ok)
-
-    %{
-      state
-      | ending: Map.put(state.ending, id, {pid, monitor, timer}),
-        downs: Map.put(state.downs, monitor, id)
-    }
-  end
-
-  # Returns the worker's monitor, and the timer of the message that is made of that.
-  defp request_shutdown(%{worker_shutdown: time} = state, pid, parent, when_time_is_over) do
-    monitor = Process.monitor(pid)
-
-    cond do
-      time == :brutal_kill -> Process.exit(pid, :kill)
-      Starters.waiting?(state.schedule.starters, parent) -> Starter.shut_down(parent, [pid])
-      true -> Shutdown.signal(pid, parent)
-    end
-
-    timer = if is_integer(time), do: Process.send_after(self(), when_time_is_over.(monitor), time)
-
-    {monitor, timer}
   end
 
   ## Events
@@ -638,29 +438,5 @@ defmodule GenRegistry.Server do
     end
 
     Events.failed(state.events, id, {:starter_died, reason})
-  end
-
-  ## What it is about
-
-  # What is counted here is kept as counts: an answer takes the same time whatever is in flight.
-  defp info(state) do
-    {in_flight, queued} = Schedule.counts(state.schedule)
-    stopping = map_size(state.ending) + map_size(state.clearing)
-
-    %{
-      worker_module: state.worker_module,
-      count: Table.count(state.name),
-      starting: in_flight - queued - stopping,
-      stopping: stopping,
-      queued: queued,
-      starters: Starters.count(state.schedule.starters),
-      memory: Table.memory(state.table),
-      reclaiming: Table.reclaiming(),
-      options: [
-        max_children: state.max_children,
-        max_starting: state.max_starting,
-        worker_shutdown: state.worker_shutdown
-      ]
-    }
   end
 end

@@ -215,13 +215,13 @@ defmodule GenRegistry.Starter do
   defp outcome({:raised, :exit, reason, _stacktrace}), do: {:error, reason}
 
   defp start_worker(state, id, args) do
-    with {:ok, pid} <- call_start_link(state.worker_module, Held.take(args)) do
+    with {:ok, pid} <- call_start_link(state.worker_module, args) do
       register(state, id, pid)
     end
   end
 
   defp call_start_link(worker_module, args) do
-    case apply(worker_module, :start_link, args) do
+    case apply(worker_module, :start_link, Held.take(args)) do
       {:ok, pid} when is_pid(pid) -> {:ok, pid}
       {:ok, pid, _info} when is_pid(pid) -> {:ok, pid}
       :ignore -> {:failed, :ignore}
@@ -303,8 +303,9 @@ defmodule GenRegistry.Starter do
   # Links to others are undone. With processes of its own but the worker, with ports, and with
   # monitors, whose references are not known, it takes no more starts.
   defp settle(state, result, links, monitors?) do
-    {more, more?, _room} = CleanRoom.news(state.room, worker(result))
-    links = Enum.uniq(links ++ more)
+    # And what the handlers of events have added.
+    {more, more?, _room} = CleanRoom.news(state.room, nil)
+    links = Enum.uniq(links ++ List.delete(more, worker(result)))
     strangers = for link <- links, not undone?(link), do: link
     state = %{state | room: CleanRoom.update(state.room), strangers: strangers ++ state.strangers}
 

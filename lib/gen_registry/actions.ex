@@ -1,0 +1,185 @@
+defmodule GenRegistry.Actions do
+  @moduledoc false
+  # Carries out what `GenRegistry.Schedule` decides, in the server and on its state.
+
+  alias GenRegistry.{Callers, Endings, Events, Held, Schedule, Shutdown, Starter, Starters}
+  alias GenRegistry.{Sweeper, Table}
+
+  # After how many milliseconds it is tried again to start what the VM had no room for.
+  @again 100
+
+  @typedoc "The state of `GenRegistry.Server`."
+  @type state :: struct
+
+  @doc "Carries out what the schedule decided."
+  @spec carry_out(state, {Schedule.t(), [Schedule.action()]}) :: state
+  def carry_out(state, {schedule, actions}) do
+    Enum.reduce(actions, %{state | schedule: schedule}, &act(&2, &1))
+  end
+
+  @doc "Carries out one action."
+  @spec act(state, Schedule.action()) :: state
+  def act(state, {:reply, request, reply}) do
+    GenServer.reply(Schedule.from(request), reply)
+    act(state, {:forget, request})
+  end
+
+  # Of those whose failure it is too. It may be large: the server does not take it.
+  def act(state, {:share, [], reason}) do
+    Held.let_go(reason)
+    state
+  end
+
+  def act(state, {:share, requests, reason}) do
+    state = Enum.reduce(requests, state, &act(&2, {:forget, &1}))
+    froms = Enum.map(requests, &Schedule.from/1)
+
+    Shutdown.apart(fn ->
+      failure = {:error, Held.take(reason)}
+      for from <- froms, do: GenServer.reply(from, failure)
+    end)
+
+    state
+  end
+
+  def act(state, {:forget, request}) do
+    with {_kind, _from, _key, {args, _received}} <- request, do: Held.let_go(args)
+    unwatch(state, request)
+  end
+
+  def act(state, {:start, :new, id, request}) do
+    case start_starter(state) do
+      {:ok, starter} ->
+        state = update_in(state.schedule, &Schedule.assigned(&1, id, starter))
+        act(state, {:start, starter, id, request})
+
+      {:error, reason} ->
+        carry_out(state, Schedule.not_assigned(state.schedule, id, reason))
+    end
+  end
+
+  def act(state, {:start, starter, id, request} = start) do
+    cond do
+      not bounded?(state) or Table.promise(state.table, id, starter) ->
+        give(unwatch(state, request), starter, id, request)
+
+      state.clearing == %{} ->
+        carry_out(state, Schedule.refused(state.schedule, id, starter, :max_children))
+
+      true ->
+        update_in(state.held, &[start | &1])
+    end
+  end
+
+  def act(state, {:stop, id}) do
+    case Table.retire(state.table, id) do
+      :not_found ->
+        carry_out(state, Schedule.stopped(state.schedule, id, {:error, :not_found}))
+
+      {:guest, pid} ->
+        if Table.alive?(pid),
+          do: carry_out(state, Schedule.not_supervised(state.schedule, id, pid)),
+          else: carry_out(state, Schedule.stopped(state.schedule, id, {:error, :not_found}))
+
+      {pid, parent} ->
+        end_worker(state, id, pid, parent)
+    end
+  end
+
+  # As its own parent: it is none of our children.
+  def act(state, {:register, id, {:register, _from, pid, _parent} = request}) do
+    registered? = Table.register(state.table, id, pid, pid) == :ok
+    carry_out(state, Schedule.registered(state.schedule, id, request, registered?))
+  end
+
+  def act(state, {:await_sweep, starter, id}) do
+    put_in(state.clearing[starter], id)
+  end
+
+  # With those that are waiting to be handled already.
+  def act(state, {:probe, id, froms}) do
+    if state.unprobed == [], do: send(self(), :probe)
+    update_in(state.unprobed, &Enum.reduce(froms, &1, fn from, all -> [{id, from} | all] end))
+  end
+
+  defp unwatch(state, request) do
+    %{state | callers: Callers.unwatch(state.callers, Schedule.from(request))}
+  end
+
+  defp give(%{given: nil} = state, starter, id, {_kind, from, _key, {args, nil}}) do
+    Starter.run(starter, id, args, from, nil)
+    state
+  end
+
+  defp give(state, starter, id, {_kind, from, _key, {args, received}}) do
+    now = System.monotonic_time()
+    Starter.run(starter, id, args, from, now - received)
+    put_in(state.given[starter], {now - received, now})
+  end
+
+  ## The processes beside it
+
+  # Where the VM has no room for more processes, that is no reason to end those there are.
+  defp start_starter(%{table: table, events: events} = state) do
+    telemetry? = state.given != nil
+
+    with {:ok, starter} <-
+           Starter.start(state.name, state.worker_module, table, events, telemetry?) do
+      Table.track(table, starter, nil)
+      if state.sweeper, do: Sweeper.watch(state.sweeper, starter)
+      {:ok, starter}
+    end
+  rescue
+    SystemLimitError -> {:error, :system_limit}
+  end
+
+  @doc "Starts the event process."
+  @spec start_events(state) :: state
+  def start_events(state) do
+    events = Events.start(state.name, state.worker_module)
+    monitor(%{state | events: events}, events, :events)
+  end
+
+  @doc """
+  Starts the sweeper, which is to know of all starters that live, and of those that have died and left
+  something.
+  """
+  @spec start_sweeper(state) :: state
+  def start_sweeper(state) do
+    sweeper = Sweeper.start(state.table, state.worker_shutdown)
+    starters = Starters.pids(state.schedule.starters) ++ Map.keys(state.clearing)
+    for starter <- starters, do: Sweeper.watch(sweeper, starter)
+    monitor(%{state | sweeper: sweeper}, sweeper, :sweeper)
+  end
+
+  defp monitor(state, pid, which) do
+    put_in(state.monitors[Process.monitor(pid)], which)
+  end
+
+  @doc "Starts one of the two again, now or when the VM has room for it."
+  @spec start_again(state, :events | :sweeper) :: state
+  def start_again(state, which) do
+    if which == :events, do: start_events(state), else: start_sweeper(state)
+  rescue
+    SystemLimitError ->
+      Process.send_after(self(), {:start_again, which}, @again)
+      state
+  end
+
+  ## Ends of workers
+
+  defp end_worker(state, id, pid, parent) do
+    endings = Endings.add(state.endings, id, pid, parent, waiting?(state, parent))
+
+    # A worker that stops itself must not wait for its own end.
+    {{:stopping, stops}, _line} = state.schedule.flights[id]
+    for {:stop, {^pid, _} = from} <- stops, do: GenServer.reply(from, :ok)
+    %{state | endings: endings}
+  end
+
+  @doc "Whether a starter waits, and can tell its workers to end."
+  @spec waiting?(state, pid | nil) :: boolean
+  def waiting?(state, starter), do: Starters.waiting?(state.schedule.starters, starter)
+
+  defp bounded?(state), do: state.max_children != :infinity
+end

@@ -1,0 +1,80 @@
+defmodule GenRegistry.Callers do
+  @moduledoc false
+  # What a server knows of those who wait for it: whether they still do, and whose children they are.
+
+  alias GenRegistry.{Table, Types}
+
+  defstruct monitors: %{}, froms: %{}
+
+  @typedoc "Callers on other nodes: monitors to `{id, from}`, and those to the monitors."
+  @type t :: %__MODULE__{
+          monitors: %{reference => {Types.id(), GenServer.from()}},
+          froms: %{GenServer.from() => reference}
+        }
+
+  @doc "Nobody on another node waits."
+  @spec new :: t
+  def new, do: %__MODULE__{}
+
+  @doc """
+  Whether a caller still waits. One on another node is taken to, while that is there and its monitor
+  says nothing else.
+  """
+  @spec waiting?(GenServer.from()) :: boolean
+  def waiting?({pid, _tag}) when node(pid) == node(), do: Table.local?(pid) and Table.alive?(pid)
+  def waiting?({pid, _tag}), do: node(pid) in Node.list(:connected)
+
+  @doc "Watches a caller that waits for an id, if it is on another node."
+  @spec watch(t, Types.id(), GenServer.from()) :: t
+  def watch(callers, _id, {pid, _}) when node(pid) == node(), do: callers
+
+  def watch(callers, id, {pid, _} = from) do
+    # A monitor would connect to a node that is not there, and wait for that.
+    if waiting?(from) do
+      monitor = Process.monitor(pid)
+
+      %{
+        callers
+        | monitors: Map.put(callers.monitors, monitor, {id, from}),
+          froms: Map.put(callers.froms, from, monitor)
+      }
+    else
+      callers
+    end
+  end
+
+  @doc "A caller has its reply, or its start begins, which goes on whatever becomes of the caller."
+  @spec unwatch(t, GenServer.from()) :: t
+  def unwatch(%{froms: froms} = callers, from) when is_map_key(froms, from) do
+    {monitor, froms} = Map.pop!(froms, from)
+    Process.demonitor(monitor, [:flush])
+    %{callers | monitors: Map.delete(callers.monitors, monitor), froms: froms}
+  end
+
+  def unwatch(callers, _from), do: callers
+
+  @doc "The id that a caller waited for which is gone, or `nil` if this monitor is none of these."
+  @spec down(t, reference) :: {Types.id(), t} | nil
+  def down(%{monitors: monitors} = callers, monitor) when is_map_key(monitors, monitor) do
+    {{id, from}, monitors} = Map.pop!(monitors, monitor)
+    {id, %{callers | monitors: monitors, froms: Map.delete(callers.froms, from)}}
+  end
+
+  def down(_callers, _monitor), do: nil
+
+  @doc """
+  The first of the registry's processes among a process and its ancestors: a starter, or a worker,
+  which is known once its init is over. Asking them may take a while.
+  """
+  @spec known_ancestor(pid, Table.t()) :: pid | nil
+  def known_ancestor(pid, table) do
+    if Table.known?(table, pid) do
+      pid
+    else
+      case Process.info(pid, :parent) do
+        {:parent, parent} when is_pid(parent) -> known_ancestor(parent, table)
+        _ -> nil
+      end
+    end
+  end
+end

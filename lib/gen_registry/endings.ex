@@ -1,0 +1,96 @@
+defmodule GenRegistry.Endings do
+  @moduledoc false
+  # The workers that a registry is ending: each has been told to, and is killed when its time is over.
+  # Functions run in the server, which hands on the messages that they cause.
+
+  alias GenRegistry.{Shutdown, Starter, Table, Types}
+
+  defstruct [
+    :time,
+    # Ids to `{worker, monitor, timer}`, and those monitors to the ids.
+    workers: %{},
+    ids: %{}
+  ]
+
+  @type t :: %__MODULE__{}
+
+  @doc "None is being ended. `time` is how long each has."
+  @spec new(Shutdown.time()) :: t
+  def new(time), do: %__MODULE__{time: time}
+
+  @doc "How many ids have a worker that is being ended."
+  @spec count(t) :: non_neg_integer
+  def count(endings), do: map_size(endings.workers)
+
+  @doc "The worker of an id that is being ended, or `nil`."
+  @spec worker(t, Types.id()) :: pid | nil
+  def worker(endings, id) do
+    with %{^id => {pid, _, _}} <- endings.workers, do: pid, else: (_ -> nil)
+  end
+
+  @doc """
+  Ends the worker of an id. `waiting?` says whether its parent waits, and can tell it.
+
+  The server is sent the `:DOWN` of a monitor, for `down/2`, and perhaps `{:time_is_over, id, monitor}`.
+  """
+  @spec add(t, Types.id(), pid, Table.parent(), waiting? :: boolean) :: t
+  def add(endings, id, pid, parent, waiting?) do
+    {monitor, timer} =
+      request_shutdown(endings.time, pid, parent, waiting?, &{:time_is_over, id, &1})
+
+    %{
+      endings
+      | workers: Map.put(endings.workers, id, {pid, monitor, timer}),
+        ids: Map.put(endings.ids, monitor, id)
+    }
+  end
+
+  @doc "The id whose worker is down by this monitor, or `nil` if it is none of these."
+  @spec down(t, reference) :: {Types.id(), t} | nil
+  def down(%{ids: ids} = endings, monitor) when is_map_key(ids, monitor) do
+    {id, ids} = Map.pop!(ids, monitor)
+    {{_pid, _monitor, timer}, workers} = Map.pop!(endings.workers, id)
+    if timer, do: Process.cancel_timer(timer, async: true, info: false)
+    {id, %{endings | workers: workers, ids: ids}}
+  end
+
+  def down(_endings, _monitor), do: nil
+
+  @doc "Kills the worker of an id whose time is over."
+  @spec kill(t, Types.id(), reference) :: :ok
+  def kill(endings, id, monitor) do
+    with %{^id => {pid, ^monitor, _}} <- endings.workers, do: Process.exit(pid, :kill)
+    :ok
+  end
+
+  @doc """
+  Ends a worker that has no id: another process took it, or its start failed. The server may be sent
+  `{:refused_too_long, worker, monitor}`, for `kill_refused/2`.
+  """
+  @spec refuse(t, pid, Table.parent(), waiting? :: boolean) :: :ok
+  def refuse(endings, pid, parent, waiting?) do
+    request_shutdown(endings.time, pid, parent, waiting?, &{:refused_too_long, pid, &1})
+    :ok
+  end
+
+  @doc "Kills a worker without an id whose time is over. Its monitor is there for as long as it is."
+  @spec kill_refused(pid, reference) :: :ok
+  def kill_refused(pid, monitor) do
+    if Process.demonitor(monitor, [:info]), do: Process.exit(pid, :kill)
+    :ok
+  end
+
+  # Returns the worker's monitor, and the timer of the message that is made of that.
+  defp request_shutdown(time, pid, parent, waiting?, when_time_is_over) do
+    monitor = Process.monitor(pid)
+
+    cond do
+      time == :brutal_kill -> Process.exit(pid, :kill)
+      waiting? -> Starter.shut_down(parent, [pid])
+      true -> Shutdown.signal(pid, parent)
+    end
+
+    timer = if is_integer(time), do: Process.send_after(self(), when_time_is_over.(monitor), time)
+    {monitor, timer}
+  end
+end
