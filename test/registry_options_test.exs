@@ -65,7 +65,8 @@ defmodule GenRegistry.RegistryOptionsTest do
   test "the VM does not search for :telemetry at each start of a registry", %{test: test} do
     refute :code.is_loaded(:telemetry)
 
-    start_supervised!({GenRegistry, worker_module: IdleWorker, name: :"#{test} first"}, id: :first)
+    first = {GenRegistry, worker_module: IdleWorker, name: :"#{test} first"}
+    start_supervised!(first, id: :first)
 
     code_server = Process.whereis(:code_server)
     :erlang.trace(code_server, true, [:receive])
