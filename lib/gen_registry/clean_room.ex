@@ -64,10 +64,17 @@ defmodule GenRegistry.CleanRoom do
     set_flags(flags)
   end
 
-  @doc "Makes flags, dictionary, group leader and registered name what they were."
-  @spec restore(t) :: :ok
-  def restore(room) do
+  @doc """
+  Makes flags, dictionary, group leader, registered name and trace token what they were, and drops
+  messages but for those that `ours?` says yes to, signals from others, and system messages.
+  """
+  @spec restore(t, ours? :: (term -> boolean)) :: :ok
+  def restore(room, ours?) do
     reset_flags(room)
+    :seq_trace.set_token([])
+
+    if :erlang.process_info(self(), :message_queue_len) != {:message_queue_len, 0},
+      do: drop_messages(ours?)
 
     if :erlang.group_leader() != room.group_leader,
       do: :erlang.group_leader(room.group_leader, self())
@@ -82,6 +89,25 @@ defmodule GenRegistry.CleanRoom do
 
     :ok
   end
+
+  # In their order, for those that are kept are sent again.
+  defp drop_messages(ours?) do
+    for message <- messages(), ours?.(message) or signal?(message), do: send(self(), message)
+  end
+
+  defp messages do
+    receive do
+      message -> [message | messages()]
+    after
+      0 -> []
+    end
+  end
+
+  # A start that exits itself, or asks itself, would end the process later.
+  defp signal?({:EXIT, from, _reason}), do: from != self()
+  defp signal?({:DOWN, _monitor, :process, _pid, _reason}), do: true
+  defp signal?({:system, {from, _tag}, _request}), do: is_pid(from) and from != self()
+  defp signal?(_message), do: false
 
   @doc """
   The links that came since this was noted, but for that to the worker, whether monitors did, and how

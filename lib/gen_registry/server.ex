@@ -124,7 +124,13 @@ defmodule GenRegistry.Server do
     {:ok, state |> start_events() |> start_sweeper()}
   end
 
+  # What looks like a call, but is from nobody that could be replied to.
   @impl true
+  def handle_call(_request, from, state)
+      when not (is_tuple(from) and tuple_size(from) == 2 and is_pid(elem(from, 0))) do
+    {:noreply, state}
+  end
+
   def handle_call({kind, id, args}, from, state)
       when kind in [:lookup_or_start, :start] and is_list(args) do
     start(state, kind, id, from, {:plain, args})

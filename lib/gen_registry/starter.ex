@@ -110,15 +110,18 @@ defmodule GenRegistry.Starter do
     {:noreply, state, @idle}
   end
 
-  def handle_info({__MODULE__, :exit}, state), do: stop(state)
+  def handle_info({__MODULE__, :exit}, state), do: {:stop, :shutdown, state}
 
   def handle_info({__MODULE__, {:events, events}}, state) do
     Process.monitor(events)
     {:noreply, %{state | events: events, room: CleanRoom.update(state.room)}, @idle}
   end
 
-  # However the server ended, its workers have their time to end well.
-  def handle_info({:EXIT, server, _reason}, %{server: server} = state), do: stop(state)
+  # However the server ended, its workers have their time to end well. While the link is there, it
+  # has not ended: a start may have left such a message.
+  def handle_info({:EXIT, server, _reason}, %{server: server} = state) do
+    if server in links(), do: {:noreply, state, @idle}, else: {:stop, :shutdown, state}
+  end
 
   def handle_info({:EXIT, pid, reason}, state) do
     state = %{state | room: CleanRoom.unlinked(state.room)}
@@ -146,20 +149,15 @@ defmodule GenRegistry.Starter do
   @impl true
   def handle_cast(_message, state), do: {:noreply, state, @idle}
 
+  # Nobody calls it. A reply to what looks like a call could fail.
   @impl true
-  def handle_call(_message, _from, state), do: {:reply, {:error, :unknown_call}, state, @idle}
-
-  # Others than its workers do not end with it.
-  defp stop(state) do
-    for pid <- state.strangers, is_pid(pid), do: Process.unlink(pid)
-    {:stop, :shutdown, state}
-  end
+  def handle_call(_message, _from, state), do: {:noreply, state, @idle}
 
   ## A start
 
   defp start_and_tell(%{workers: nil} = state, id, args, from, _queue_time) do
     result = start_worker(state, id, args)
-    CleanRoom.restore(state.room)
+    CleanRoom.restore(state.room, &ours?/1)
 
     case CleanRoom.news(state.room, worker(result)) do
       {[], false, room} ->
@@ -186,9 +184,11 @@ defmodule GenRegistry.Starter do
     times = %{duration: ended - begun, queue_time: queue_time, monotonic_time: ended}
     tell_of(state, id, result, times)
     # With what its handlers did.
-    CleanRoom.restore(state.room)
+    CleanRoom.restore(state.room, &ours?/1)
     state |> settle(result, links, monitors?) |> rest()
   end
+
+  defp ours?(message), do: match?({__MODULE__, _}, message)
 
   # The server first: whatever the caller does next, the server has heard of this before.
   defp answer(state, id, from, result, starter_state) do

@@ -95,8 +95,9 @@ defmodule GenRegistry.Sweeper do
 
   def handle_info(_message, state), do: go_on(state)
 
+  # Nobody calls it. A reply to what looks like a call could fail.
   @impl true
-  def handle_call(_message, _from, state), do: {:reply, {:error, :unknown_call}, state}
+  def handle_call(_message, _from, state), do: go_on(state)
 
   @impl true
   def handle_cast(_message, state), do: go_on(state)
@@ -131,6 +132,8 @@ defmodule GenRegistry.Sweeper do
   end
 
   defp await({pid, starter}, state) do
+    # It may not be linked to its parent, whose end tells it nothing then.
+    Shutdown.signal(pid, starter)
     state = put_in(state.orphans[Process.monitor(pid)], starter)
     update_in(state.left[starter], &(&1 + 1))
   end
