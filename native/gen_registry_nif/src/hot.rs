@@ -11,7 +11,7 @@ use rustler::sys::{
     ERL_NIF_DIRTY_JOB_CPU_BOUND, ErlNifEnv, ErlNifTerm, enif_make_badarg, enif_raise_exception,
     enif_schedule_nif,
 };
-use rustler::{Env, Term};
+use rustler::{Encoder, Env, Term};
 
 use crate::flatten::{Words, compound, immediate};
 use crate::weigh::Unfit;
@@ -34,6 +34,17 @@ pub enum Failed {
     Sealed,
     /// An argument is of the wrong kind.
     BadArg,
+}
+
+impl Failed {
+    /// Has a sealed id go back to the caller, who then need not keep it meanwhile.
+    #[cold]
+    pub fn with_id_back(self, id: Term<'_>) -> Result<Term<'_>, Self> {
+        match self {
+            Self::Sealed => Ok((crate::atoms::sealed(), id).encode(id.get_env())),
+            failed => Err(failed),
+        }
+    }
 }
 
 /// A function as the VM calls it.
