@@ -69,21 +69,42 @@ pub fn compound<'w, 't: 'w>(
     words: &'w mut Words,
     limit: usize,
 ) -> Result<Id<'w, Term<'t>>, Unfit> {
-    let few = &mut words.few;
     // Each question to the VM costs some nanoseconds: so first the one that it will say yes to.
-    let mut form = match guess(term) {
+    let few = &mut words.few;
+    let form = match guess(term) {
         Guess::Tuple => tuple(term, few),
         Guess::Binary => binary(term, few),
         Guess::Integer => integer(term, few),
         Guess::Map => map(term, few),
-        Guess::List => list(term, few),
-        Guess::Name => name(term, few),
-        Guess::None => Form::Other,
+        Guess::List | Guess::Name | Guess::None => Form::Other,
     };
-    // The form must not depend on the guess.
-    if let Form::Other = form {
-        form = ask_all(term, few);
+    match form {
+        Form::Other => asked(term, words, limit),
+        form => of_form(form, term, words, limit),
     }
+}
+
+/// As `compound`, whatever the term looks like: the form must not depend on the guess. Not inlined,
+/// for what a call returns goes by way of memory, and so would the forms above.
+#[inline(never)]
+fn asked<'w, 't: 'w>(
+    term: Term<'t>,
+    words: &'w mut Words,
+    limit: usize,
+) -> Result<Id<'w, Term<'t>>, Unfit> {
+    let kinds = [list, name, tuple, binary, integer, map, float_alone];
+    let mut forms = kinds.into_iter().map(|ask| ask(term, &mut words.few));
+    let form = forms.find(|form| !matches!(form, Form::Other));
+    of_form(form.unwrap_or(Form::Other), term, words, limit)
+}
+
+#[inline(always)]
+fn of_form<'w, 't: 'w>(
+    form: Form<'t>,
+    term: Term<'t>,
+    words: &'w mut Words,
+    limit: usize,
+) -> Result<Id<'w, Term<'t>>, Unfit> {
     match form {
         Form::InPlace(shape, words) => Ok(Id::Words { shape, words }),
         Form::Few(shape, used) => Ok(Id::Words {
@@ -111,15 +132,6 @@ pub fn opaque<'w, 't>(
         words: words as u32,
         probe: term,
     })
-}
-
-#[cold]
-fn ask_all<'t>(term: Term<'t>, few: &mut [u64; FEW]) -> Form<'t> {
-    let kinds = [tuple, binary, integer, map, float_alone, list, name];
-    let mut forms = kinds.into_iter().map(|ask| ask(term, few));
-    forms
-        .find(|form| !matches!(form, Form::Other))
-        .unwrap_or(Form::Other)
 }
 
 #[inline(always)]
