@@ -13,8 +13,9 @@ use rustler::sys::{
 };
 use rustler::{Encoder, Env, Term};
 
-use crate::flatten::{Words, compound, immediate};
+use crate::flatten::{Form, Words, compound, immediate};
 use crate::weigh::Unfit;
+use crate::words::FEW;
 
 /// How many words of an id a normal scheduler may handle: some tens of microseconds.
 pub const NORMAL: usize = 8 * 1024;
@@ -38,7 +39,7 @@ pub enum Failed {
 
 impl Failed {
     /// Has a sealed id go back to the caller, who then need not keep it meanwhile.
-    #[cold]
+    #[inline]
     pub fn with_id_back(self, id: Term<'_>) -> Result<Term<'_>, Self> {
         match self {
             Self::Sealed => Ok((crate::atoms::sealed(), id).encode(id.get_env())),
@@ -127,19 +128,27 @@ pub fn with_id<'a, R>(
     f: impl FnOnce(&Id<'_, Term<'a>>) -> R,
 ) -> Result<R, Failed> {
     // Only made for those who need the room.
+    let mut few;
     let mut words;
     let id = match immediate(term) {
         Some(id) => id,
         None => {
-            words = Words::new();
-            compound_of_any_size(term, &mut words, limit)?
+            few = [0; FEW];
+            match Form::of(term, &mut few).id(&few) {
+                Some(id) => id,
+                None => {
+                    words = Words::new();
+                    compound_of_any_size(term, &mut words, limit)?
+                }
+            }
         }
     };
     Ok(f(&id))
 }
 
-/// The id that a compound term is, if this scheduler may handle it and it is an id at all.
-#[inline(always)]
+/// The id that a compound term is, if this scheduler may handle it and it is an id at all. Out of line:
+/// what a call returns goes by way of memory, and so would the ids of few words.
+#[inline(never)]
 pub fn compound_of_any_size<'w, 'a: 'w>(
     term: Term<'a>,
     words: &'w mut Words,
