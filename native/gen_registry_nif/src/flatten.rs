@@ -102,7 +102,18 @@ pub fn compound<'w, 't: 'w>(
     words: &'w mut Words,
     limit: usize,
 ) -> Result<Id<'w, Term<'t>>, Unfit> {
-    let mut form = Form::of(term, &mut words.few);
+    let form = Form::of(term, &mut words.few);
+    compound_like(form, term, words, limit)
+}
+
+/// As `compound`, of a term that is like this as far as is known.
+#[inline]
+pub fn compound_like<'w, 't: 'w>(
+    mut form: Form<'t>,
+    term: Term<'t>,
+    words: &'w mut Words,
+    limit: usize,
+) -> Result<Id<'w, Term<'t>>, Unfit> {
     // The form must not depend on the guess.
     if let Form::Other = form {
         form = ask_all(term, &mut words.few);
@@ -117,7 +128,8 @@ pub fn compound<'w, 't: 'w>(
 /// What a term that is no immediate is like, whatever it looks like.
 #[inline(never)]
 fn ask_all<'t>(term: Term<'t>, few: &mut [u64; FEW]) -> Form<'t> {
-    let kinds = [list, name, tuple, binary, integer, map, float_alone];
+    // Those first that `Form::of` does not ask for.
+    let kinds = [float_alone, list, name, tuple, binary, integer, map];
     let mut forms = kinds.into_iter().map(|ask| ask(term, few));
     forms
         .find(|form| !matches!(form, Form::Other))

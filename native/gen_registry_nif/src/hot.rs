@@ -13,7 +13,7 @@ use rustler::sys::{
 };
 use rustler::{Encoder, Env, Term};
 
-use crate::flatten::{Form, Words, compound, immediate};
+use crate::flatten::{Form, Words, compound_like, immediate};
 use crate::weigh::Unfit;
 use crate::words::FEW;
 
@@ -134,11 +134,12 @@ pub fn with_id<'a, R>(
         Some(id) => id,
         None => {
             few = [0; FEW];
-            match Form::of(term, &mut few).id(&few) {
+            let form = Form::of(term, &mut few);
+            match form.id(&few) {
                 Some(id) => id,
                 None => {
                     words = Words::new();
-                    compound_of_any_size(term, &mut words, limit)?
+                    compound_of_any_size(form, term, &mut words, limit)?
                 }
             }
         }
@@ -150,11 +151,12 @@ pub fn with_id<'a, R>(
 /// what a call returns goes by way of memory, and so would the ids of few words.
 #[inline(never)]
 pub fn compound_of_any_size<'w, 'a: 'w>(
+    form: Form<'a>,
     term: Term<'a>,
     words: &'w mut Words,
     limit: usize,
 ) -> Result<Id<'w, Term<'a>>, Failed> {
-    compound(term, words, limit.min(LARGEST)).map_err(|unfit| match unfit {
+    compound_like(form, term, words, limit.min(LARGEST)).map_err(|unfit| match unfit {
         Unfit::Sealed => Failed::Sealed,
         Unfit::TooLarge if limit < LARGEST => Failed::TooLarge,
         Unfit::TooLarge => Failed::NoId,
