@@ -73,6 +73,8 @@ impl<'t> Form<'t> {
             Guess::Binary => binary(term, few),
             Guess::Integer => integer(term, few),
             Guess::Map => map(term, few),
+            Guess::List if cell(term).is_some() => Self::Nested,
+            Guess::Name if is_name(term) => Self::Name,
             Guess::List | Guess::Name | Guess::None => Self::Other,
         }
     }
@@ -128,8 +130,8 @@ pub fn compound_like<'w, 't: 'w>(
 /// What a term that is no immediate is like, whatever it looks like.
 #[inline(never)]
 fn ask_all<'t>(term: Term<'t>, few: &mut [u64; FEW]) -> Form<'t> {
-    // Those first that `Form::of` does not ask for.
-    let kinds = [float_alone, list, name, tuple, binary, integer, map];
+    // What `Form::of` does not ask for comes first.
+    let kinds = [float_alone, tuple, binary, integer, map, list, name];
     let mut forms = kinds.into_iter().map(|ask| ask(term, few));
     forms
         .find(|form| !matches!(form, Form::Other))
