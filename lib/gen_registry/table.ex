@@ -22,7 +22,7 @@ defmodule GenRegistry.Table do
       # The NIF returns the bare pid: the tuple is cheaper to make here than there.
       pid when is_pid(pid) -> {:ok, pid}
       :not_found -> {:error, :not_found}
-      :sealed -> lookup(name, Sealed.measured(id))
+      {:sealed, id} -> lookup(name, Sealed.measured(id))
       :not_running -> not_running(name)
     end
   end
@@ -34,7 +34,7 @@ defmodule GenRegistry.Table do
       # The NIF returns the bare pid: the tuple is cheaper to make here than there.
       pid when is_pid(pid) -> {:ok, pid}
       :not_found -> {:error, :not_found}
-      :sealed -> lookup_alive(name, Sealed.measured(id))
+      {:sealed, id} -> lookup_alive(name, Sealed.measured(id))
       :not_running -> not_running(name)
     end
   end

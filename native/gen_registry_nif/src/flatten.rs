@@ -48,9 +48,10 @@ pub fn immediate<'a>(term: Term<'a>) -> Option<Id<'static, Term<'a>>> {
 }
 
 /// What a term is like.
-enum Form<'w> {
+#[derive(Clone, Copy)]
+pub enum Form<'t> {
     /// It is made of these words.
-    InPlace(u8, &'w [u64]),
+    InPlace(u8, &'t [u64]),
     /// It is made of the first so many of the few words.
     Few(u8, usize),
     /// There is more in it than fits into the few.
@@ -61,6 +62,40 @@ enum Form<'w> {
     Other,
 }
 
+impl<'t> Form<'t> {
+    /// What a term that is no immediate is like; `Other` if it does not look like a usual id, or is not
+    /// what it looks like. `few` takes its words.
+    #[inline(always)]
+    pub fn of(term: Term<'t>, few: &mut [u64; FEW]) -> Self {
+        // Each question to the VM costs some nanoseconds: so only the one that it will say yes to.
+        match guess(term) {
+            Guess::Tuple => tuple(term, few),
+            Guess::Binary => binary(term, few),
+            Guess::Integer => integer(term, few),
+            Guess::Map => map(term, few),
+            Guess::List if cell(term).is_some() => Self::Nested,
+            Guess::Name if is_name(term) => Self::Name,
+            Guess::List | Guess::Name | Guess::None => Self::Other,
+        }
+    }
+
+    /// The form in which the table knows the term, if it is made of few words.
+    #[inline(always)]
+    pub fn id<'w>(self, few: &'w [u64; FEW]) -> Option<Id<'w, Term<'t>>>
+    where
+        't: 'w,
+    {
+        match self {
+            Self::InPlace(shape, words) => Some(Id::Words { shape, words }),
+            Self::Few(shape, used) => Some(Id::Words {
+                shape,
+                words: &few[..used],
+            }),
+            Self::Nested | Self::Name | Self::Other => None,
+        }
+    }
+}
+
 /// The form in which the table knows a term that is no immediate, with room for its words from
 /// `words`.
 #[inline(always)]
@@ -69,30 +104,38 @@ pub fn compound<'w, 't: 'w>(
     words: &'w mut Words,
     limit: usize,
 ) -> Result<Id<'w, Term<'t>>, Unfit> {
-    let few = &mut words.few;
-    // Each question to the VM costs some nanoseconds: so first the one that it will say yes to.
-    let mut form = match guess(term) {
-        Guess::Tuple => tuple(term, few),
-        Guess::Binary => binary(term, few),
-        Guess::Integer => integer(term, few),
-        Guess::Map => map(term, few),
-        Guess::List => list(term, few),
-        Guess::Name => name(term, few),
-        Guess::None => Form::Other,
-    };
+    let form = Form::of(term, &mut words.few);
+    compound_like(form, term, words, limit)
+}
+
+/// As `compound`, of a term that is like this as far as is known.
+#[inline]
+pub fn compound_like<'w, 't: 'w>(
+    mut form: Form<'t>,
+    term: Term<'t>,
+    words: &'w mut Words,
+    limit: usize,
+) -> Result<Id<'w, Term<'t>>, Unfit> {
     // The form must not depend on the guess.
     if let Form::Other = form {
-        form = ask_all(term, few);
+        form = ask_all(term, &mut words.few);
     }
-    match form {
-        Form::InPlace(shape, words) => Ok(Id::Words { shape, words }),
-        Form::Few(shape, used) => Ok(Id::Words {
-            shape,
-            words: &words.few[..used],
-        }),
-        Form::Name => opaque(term, NAME, limit),
-        Form::Nested | Form::Other => nested(term, &mut words.many, limit),
+    match (form.id(&words.few), form) {
+        (Some(id), _) => Ok(id),
+        (None, Form::Name) => opaque(term, NAME, limit),
+        (None, _) => nested(term, &mut words.many, limit),
     }
+}
+
+/// What a term that is no immediate is like, whatever it looks like.
+#[inline(never)]
+fn ask_all<'t>(term: Term<'t>, few: &mut [u64; FEW]) -> Form<'t> {
+    // What `Form::of` does not ask for comes first.
+    let kinds = [float_alone, tuple, binary, integer, map, list, name];
+    let mut forms = kinds.into_iter().map(|ask| ask(term, few));
+    forms
+        .find(|form| !matches!(form, Form::Other))
+        .unwrap_or(Form::Other)
 }
 
 /// The form of a term of so many words that only the VM can compare.
@@ -111,15 +154,6 @@ pub fn opaque<'w, 't>(
         words: words as u32,
         probe: term,
     })
-}
-
-#[cold]
-fn ask_all<'t>(term: Term<'t>, few: &mut [u64; FEW]) -> Form<'t> {
-    let kinds = [tuple, binary, integer, map, float_alone, list, name];
-    let mut forms = kinds.into_iter().map(|ask| ask(term, few));
-    forms
-        .find(|form| !matches!(form, Form::Other))
-        .unwrap_or(Form::Other)
 }
 
 #[inline(always)]

@@ -11,10 +11,11 @@ use rustler::sys::{
     ERL_NIF_DIRTY_JOB_CPU_BOUND, ErlNifEnv, ErlNifTerm, enif_make_badarg, enif_raise_exception,
     enif_schedule_nif,
 };
-use rustler::{Env, Term};
+use rustler::{Encoder, Env, Term};
 
-use crate::flatten::{Words, compound, immediate};
+use crate::flatten::{Form, Words, compound_like, immediate};
 use crate::weigh::Unfit;
+use crate::words::FEW;
 
 /// How many words of an id a normal scheduler may handle: some tens of microseconds.
 pub const NORMAL: usize = 8 * 1024;
@@ -34,6 +35,17 @@ pub enum Failed {
     Sealed,
     /// An argument is of the wrong kind.
     BadArg,
+}
+
+impl Failed {
+    /// Has a sealed id go back to the caller, who then need not keep it meanwhile.
+    #[inline]
+    pub fn with_id_back(self, id: Term<'_>) -> Result<Term<'_>, Self> {
+        match self {
+            Self::Sealed => Ok((crate::atoms::sealed(), id).encode(id.get_env())),
+            failed => Err(failed),
+        }
+    }
 }
 
 /// A function as the VM calls it.
@@ -116,25 +128,35 @@ pub fn with_id<'a, R>(
     f: impl FnOnce(&Id<'_, Term<'a>>) -> R,
 ) -> Result<R, Failed> {
     // Only made for those who need the room.
+    let mut few;
     let mut words;
     let id = match immediate(term) {
         Some(id) => id,
         None => {
-            words = Words::new();
-            compound_of_any_size(term, &mut words, limit)?
+            few = [0; FEW];
+            let form = Form::of(term, &mut few);
+            match form.id(&few) {
+                Some(id) => id,
+                None => {
+                    words = Words::new();
+                    compound_of_any_size(form, term, &mut words, limit)?
+                }
+            }
         }
     };
     Ok(f(&id))
 }
 
-/// The id that a compound term is, if this scheduler may handle it and it is an id at all.
-#[inline(always)]
+/// The id that a compound term is, if this scheduler may handle it and it is an id at all. Out of line:
+/// what a call returns goes by way of memory, and so would the ids of few words.
+#[inline(never)]
 pub fn compound_of_any_size<'w, 'a: 'w>(
+    form: Form<'a>,
     term: Term<'a>,
     words: &'w mut Words,
     limit: usize,
 ) -> Result<Id<'w, Term<'a>>, Failed> {
-    compound(term, words, limit.min(LARGEST)).map_err(|unfit| match unfit {
+    compound_like(form, term, words, limit.min(LARGEST)).map_err(|unfit| match unfit {
         Unfit::Sealed => Failed::Sealed,
         Unfit::TooLarge if limit < LARGEST => Failed::TooLarge,
         Unfit::TooLarge => Failed::NoId,

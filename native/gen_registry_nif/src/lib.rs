@@ -93,13 +93,14 @@ fn with_table<R>(name: Term<'_>, read: impl FnOnce(&Table<Copied>, &Pinned) -> R
 // tenth more of the time.
 #[inline(always)]
 fn lookup<'a>(env: Env<'a>, [name, id]: [Term<'a>; 2], limit: usize) -> Result<Term<'a>, Failed> {
-    with_id(id, limit, |id| {
+    let found = with_id(id, limit, |id| {
         match with_table(name, |table, pinned| table.get(id, pinned)) {
             Some(Some(pid)) => pid_to_term(env, pid),
             Some(None) => atoms::not_found().to_term(env),
             None => atoms::not_running().to_term(env),
         }
-    })
+    });
+    found.or_else(|failed| failed.with_id_back(id))
 }
 hot::nif!(c"lookup", 2, lookup);
 
@@ -109,13 +110,14 @@ fn lookup_alive<'a>(
     [name, id]: [Term<'a>; 2],
     limit: usize,
 ) -> Result<Term<'a>, Failed> {
-    with_id(id, limit, |id| {
+    let found = with_id(id, limit, |id| {
         match with_table(name, |table, pinned| table.get(id, pinned)) {
             Some(Some(pid)) if is_alive(env, pid) => pid_to_term(env, pid),
             Some(_) => atoms::not_found().to_term(env),
             None => atoms::not_running().to_term(env),
         }
-    })
+    });
+    found.or_else(|failed| failed.with_id_back(id))
 }
 hot::nif!(c"lookup_alive", 2, lookup_alive);
 

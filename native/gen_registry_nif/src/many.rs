@@ -7,7 +7,7 @@ use rustler::sys::{ErlNifEnv, ErlNifTerm, enif_make_list_from_array, enif_make_t
 use rustler::{Env, Term};
 
 use crate::asked::cell;
-use crate::flatten::{Words, compound, immediate};
+use crate::flatten::{Form, Words, compound, immediate};
 use crate::hot::{Failed, NORMAL, compound_of_any_size};
 use crate::timeslice::charge;
 use crate::words::{pid_to_term, to_raw};
@@ -53,7 +53,7 @@ pub fn lookup_many<'a>(
     }
     if many == 0 && !rest.is_empty_list() {
         let (term, after) = cell(rest).ok_or(Failed::BadArg)?;
-        match compound_of_any_size(term, &mut large, limit) {
+        match compound_of_any_size(Form::Other, term, &mut large, limit) {
             Ok(id) => {
                 probes[0] = id;
                 terms[0] = term.as_c_arg();
