@@ -11,31 +11,48 @@ macro_rules! point {
     ($name:expr) => {};
 }
 
+mod arena;
+#[path = "../../native/gen_registry_nif/src/asked.rs"]
+mod asked;
 #[path = "../../native/gen_registry_nif/src/copied.rs"]
 mod copied;
 #[path = "../../native/gen_registry_nif/src/flatten.rs"]
 mod flatten;
 #[path = "../../native/gen_registry_nif/src/hot.rs"]
 mod hot;
+#[path = "../../native/gen_registry_nif/src/measured.rs"]
+mod measured;
+#[path = "../../native/gen_registry_nif/src/nested.rs"]
+mod nested;
+#[path = "../../native/gen_registry_nif/src/timeslice.rs"]
+mod timeslice;
 #[path = "../../native/gen_registry_nif/src/unflatten.rs"]
 mod unflatten;
+mod values;
 mod vm;
+#[path = "../../native/gen_registry_nif/src/weigh.rs"]
+mod weigh;
 #[path = "../../native/gen_registry_nif/src/words.rs"]
 mod words;
 
 mod atoms {
-    rustler::atoms! { nif_panicked, not_found }
+    rustler::atoms! { nif_panicked, not_found, sealed }
 }
 
 use std::collections::BTreeMap;
+use std::ffi::CStr;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use libfuzzer_sys::fuzz_target;
-use registry_table::{Conflict, Cursor, Id, Pid, Table, Worker, collect, pin};
-use rustler::{Env, Term};
-
-use copied::Copied;
 use once_cell::sync::Lazy;
-use vm::{Arena, Integer, Value, read};
+use registry_table::{Conflict, Cursor, Id, Pid, Remembered, Table, Worker, collect, pin};
+use rustler::codegen_runtime::{ResourceRegistration, inventory};
+use rustler::{Encoder, Env, Nif, Term};
+
+use arena::{Arena, read};
+use copied::Copied;
+use hot::Failed;
+use values::{Integer, Value};
 
 /// Makes terms of bytes. Where they end, it goes on with zeros.
 struct Maker<'b> {
@@ -150,7 +167,7 @@ impl Maker<'_> {
             }
             21 => match self.byte() % 3 {
                 0 => Value::Reference(self.byte()),
-                1 => Value::Fun(self.byte()),
+                1 => Value::Fun(self.byte(), self.values(3)),
                 _ => Value::RemotePid(self.byte()),
             },
             // About as deep as is followed.
@@ -168,17 +185,83 @@ fn value(bytes: &[u8]) -> Value {
     Maker { bytes, left: 200 }.value()
 }
 
-/// Runs `f` with the id that a term is, as the NIF does: if it is too large, once more, elsewhere.
+/// Runs `f` with the id that a term is, as the NIF and Elixir do: if it is too large, once more,
+/// elsewhere, and if the NIF cannot look into it, once more, measured.
 fn with_id<R>(term: Term<'_>, f: impl Fn(&Id<'_, Term<'_>>) -> R) -> R {
-    hot::with_id(term, hot::NORMAL, &f)
-        .or_else(|_| hot::with_id(term, usize::MAX, &f))
-        .unwrap_or_else(|_| panic!("a small term is no id"))
+    let anywhere = |term| match hot::with_id(term, hot::NORMAL, &f) {
+        Err(Failed::TooLarge) => hot::with_id(term, usize::MAX, &f),
+        done => done,
+    };
+    let done = match anywhere(term) {
+        Err(Failed::Sealed) => anywhere(measured(term)),
+        done => done,
+    };
+    done.unwrap_or_else(|_| panic!("a small term is no id"))
+}
+
+/// An id with its size before it, as in `lib/gen_registry/sealed.ex`.
+fn measured(id: Term<'_>) -> Term<'_> {
+    let env = id.get_env();
+    let (mut words, mut terms) = (0, vec![id]);
+    while !terms.is_empty() {
+        let asked = call(env, c"measure", &[terms.encode(env), words.encode(env)]);
+        let sealed: Vec<Term<'_>>;
+        (words, sealed) = asked.decode().expect("a sum and a list");
+        terms.clear();
+        for part in sealed {
+            // SAFETY: the environment is an arena, and the term is of it.
+            unsafe {
+                match read(words::term_word(part)) {
+                    Value::Fun(_, environment) => terms.extend(environment.iter().map(|value| {
+                        let arena = env.as_c_arg().cast::<Arena>();
+                        Term::new(env, words::to_raw((*arena).write(value)))
+                    })),
+                    leaf @ (Value::Integer(_) | Value::Bitstring(..)) => {
+                        let mut external = Vec::new();
+                        leaf.write(&mut external);
+                        words += external.len() / 8;
+                    }
+                    other => panic!("the NIF can look into {other:?}"),
+                }
+            }
+        }
+    }
+    id.list_prepend(call(env, c"measured", &[words.encode(env)]))
+}
+
+/// Calls a function of the NIF as the VM does.
+fn call<'a>(env: Env<'a>, name: &CStr, arguments: &[Term<'a>]) -> Term<'a> {
+    let arguments: Vec<_> = arguments.iter().map(Term::as_c_arg).collect();
+    // SAFETY: the names are string literals, and the arguments are of `env`.
+    unsafe {
+        let mut nifs = inventory::iter::<Nif>.into_iter();
+        let nif = nifs.find(|nif| CStr::from_ptr(nif.name) == name);
+        let nif = nif.expect("it is there");
+        assert_eq!(nif.arity as usize, arguments.len());
+        let result = (nif.raw_func)(env.as_c_arg(), nif.arity as i32, arguments.as_ptr());
+        Term::new(env, result)
+    }
+}
+
+/// What the library has the VM know when it is loaded.
+fn load() {
+    let mut arena = Arena::default();
+    // SAFETY: the arena is as the functions in `vm.rs` take it.
+    let env = unsafe { Env::new_init_env(&(), (&raw mut arena).cast()) };
+    ResourceRegistration::register_all_collected(env).expect("there is nothing to fail");
 }
 
 /// One for all runs, each of which leaves it empty: to make one takes longer than a run.
 static TABLE: Lazy<Table<Copied>> = Lazy::new(Table::new);
 
-fuzz_target!(|bytes: &[u8]| {
+/// A pid that no run before had, so that what is remembered by it is of this run.
+fn new_pid() -> Option<Pid> {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    // Relaxed: the number is all that counts.
+    Pid::new(1 + LAST.fetch_add(1, Ordering::Relaxed))
+}
+
+fuzz_target!(init: load(), |bytes: &[u8]| {
     // The second term is of the same bytes but for one, so that it is much like the first.
     let [lie, turn, place, other, rest @ ..] = bytes else {
         return;
@@ -201,7 +284,7 @@ fuzz_target!(|bytes: &[u8]| {
         arenas[1].write(&values[1]),
     ];
     let [truthful, lying, read_into] = arenas.map(std::ptr::from_mut);
-    let [one, two] = [1, 2].map(Pid::new);
+    let [one, two] = [new_pid(), new_pid()];
     let orphan = |pid: Option<Pid>| Worker {
         pid: pid.expect("it is not zero"),
         parent: None,
@@ -235,22 +318,29 @@ fuzz_target!(|bytes: &[u8]| {
         );
     }
 
+    // SAFETY: as above.
+    let env = unsafe { Env::new(&(), read_into.cast()) };
+    // SAFETY: as above.
+    let value_of = |term| unsafe { read(words::term_word(term)) }.normal();
+    let expected = |pid| if Some(pid) == one { &first } else { &second };
     let mut met = 0;
     let mut next = Some(Cursor::START);
     while let Some(cursor) = next {
         next = table.scan(cursor, 1_000, |stored, pid| {
-            // SAFETY: as above.
-            let read = unsafe {
-                let env = Env::new(&(), read_into.cast());
-                read(words::term_word(unflatten::to_term(env, stored))).normal()
-            };
-            assert_eq!(&read, if Some(pid) == one { &first } else { &second });
+            assert_eq!(&value_of(unflatten::to_term(env, stored)), expected(pid));
             met += 1;
         });
     }
     assert_eq!(met, if same { 1 } else { 2 });
     for pid in [one, two].into_iter().flatten() {
         table.remove(pid);
+        table.last_id_of(pid, |id| {
+            let term = match id {
+                Remembered::Whole(stored) => unflatten::to_term(env, stored),
+                Remembered::Flat(bytes) => env.binary_to_term(bytes).expect("it is whole").0,
+            };
+            assert_eq!(&value_of(term), expected(pid));
+        });
     }
     assert_eq!(get(original), None);
     // What was copied is freed while there is someone to notice.

@@ -1,338 +1,14 @@
-//! A stand-in for the VM: the functions of its that the encoder of ids calls, over terms that look
-//! like the VM's.
-//!
-//! Immediates, lists and pointers to headers have the VM's tags, for the library goes by them. What
-//! is behind a header is laid out otherwise, which nobody sees who asks the VM.
+//! A stand-in for the VM: the functions of its that the encoder of ids calls, over the terms of
+//! `arena.rs`.
 
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
-use std::ffi::{c_int, c_long, c_uint, c_ulong, c_void};
+use std::ffi::{c_char, c_int, c_long, c_uint, c_ulong, c_void};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::OnceLock;
 
-use rustler::sys::{ErlNifBinary, ErlNifTermType};
+use rustler::sys::ErlNifBinary;
 
-/// What a term is, whoever holds it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Value {
-    Atom(u8),
-    Pid(u8),
-    Port(u8),
-    Nil,
-    Integer(Integer),
-    /// As bits.
-    Float(u64),
-    Binary(Vec<u8>),
-    /// With the number of bits in the last byte: one that is no binary.
-    Bitstring(Vec<u8>, u8),
-    Tuple(Vec<Value>),
-    /// Its elements, of which there are some, and its tail, which is no list.
-    List(Vec<Value>, Box<Value>),
-    Map(BTreeMap<Value, Value>),
-    Reference(u8),
-    Fun(u8),
-    RemotePid(u8),
-}
-
-/// An integer of any size.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Integer {
-    negative: bool,
-    /// The lowest byte first, and the highest is not zero.
-    magnitude: Vec<u8>,
-}
-
-impl Integer {
-    pub fn new(negative: bool, mut magnitude: Vec<u8>) -> Self {
-        while magnitude.last() == Some(&0) {
-            magnitude.pop();
-        }
-        let negative = negative && !magnitude.is_empty();
-        Self {
-            negative,
-            magnitude,
-        }
-    }
-
-    fn small(&self) -> Option<i128> {
-        let mut bytes = [0; 16];
-        bytes
-            .get_mut(..self.magnitude.len())?
-            .copy_from_slice(&self.magnitude);
-        let magnitude = i128::try_from(u128::from_le_bytes(bytes)).ok()?;
-        Some(if self.negative { -magnitude } else { magnitude })
-    }
-
-    fn compare(&self, other: &Self) -> Ordering {
-        let size = |it: &Self| {
-            let highest_first: Vec<u8> = it.magnitude.iter().rev().copied().collect();
-            (it.magnitude.len(), highest_first)
-        };
-        match (self.negative, other.negative) {
-            (false, false) => size(self).cmp(&size(other)),
-            (true, true) => size(other).cmp(&size(self)),
-            (mine, others) => others.cmp(&mine),
-        }
-    }
-}
-
-impl From<i128> for Integer {
-    fn from(number: i128) -> Self {
-        let magnitude = number.unsigned_abs().to_le_bytes().to_vec();
-        Self::new(number < 0, magnitude)
-    }
-}
-
-/// Whether the two zeros are one, as up to OTP 26: if the environment variable `ONE_ZERO` is there.
-fn one_zero() -> bool {
-    static ONE_ZERO: OnceLock<bool> = OnceLock::new();
-    *ONE_ZERO.get_or_init(|| std::env::var_os("ONE_ZERO").is_some())
-}
-
-impl Value {
-    /// The same for all values that are `=:=`.
-    pub fn normal(self) -> Self {
-        let all = |values: Vec<Self>| values.into_iter().map(Self::normal).collect();
-        match self {
-            Self::Float(bits) if f64::from_bits(bits) == 0.0 && one_zero() => Self::Float(0),
-            Self::Tuple(elements) => Self::Tuple(all(elements)),
-            Self::List(elements, tail) => Self::List(all(elements), Box::new(tail.normal())),
-            Self::Map(pairs) => {
-                let pairs = pairs.into_iter();
-                Self::Map(pairs.map(|(k, v)| (k.normal(), v.normal())).collect())
-            }
-            other => other,
-        }
-    }
-}
-
-/// The kinds of what is behind a header.
-#[derive(Clone, Copy, PartialEq)]
-enum Kind {
-    Tuple,
-    Negative,
-    Positive,
-    Reference,
-    Fun,
-    Float,
-    Binary,
-    Bitstring,
-    RemotePid,
-    Map,
-}
-
-/// In the order of their numbers.
-const KINDS: [Kind; 10] = [
-    Kind::Tuple,
-    Kind::Negative,
-    Kind::Positive,
-    Kind::Reference,
-    Kind::Fun,
-    Kind::Float,
-    Kind::Binary,
-    Kind::Bitstring,
-    Kind::RemotePid,
-    Kind::Map,
-];
-
-impl Kind {
-    /// The low bits of its header in the VM.
-    fn header(self) -> u64 {
-        match self {
-            Self::Tuple => 0x00,
-            Self::Positive => 0x08,
-            Self::Negative => 0x0C,
-            Self::Reference => 0x10,
-            Self::Fun => 0x14,
-            Self::Float => 0x18,
-            Self::Binary => 0x24,
-            Self::Bitstring => 0x28,
-            Self::RemotePid => 0x30,
-            Self::Map => 0x3C,
-        }
-    }
-}
-
-/// An environment: what is in it lives as long as it does.
-#[derive(Default)]
-pub struct Arena {
-    blocks: Vec<Box<[u64]>>,
-    /// What all headers say instead of the truth, for nothing may depend on that but the time.
-    pub lie: Option<u8>,
-    /// How far the pairs of large maps are turned around: nobody knows their order.
-    pub turn: usize,
-}
-
-const NIL: u64 = 0x3B;
-
-/// The words of what is behind a header: the header, its kind, how much it has, and that.
-const START: usize = 3;
-
-impl Arena {
-    fn add(&mut self, words: Vec<u64>) -> u64 {
-        self.blocks.push(words.into());
-        self.blocks.last().map_or(0, |block| block.as_ptr() as u64)
-    }
-
-    fn boxed(&mut self, kind: Kind, count: usize, rest: impl IntoIterator<Item = u64>) -> u64 {
-        let header = self.lie.map_or(kind.header(), |lie| u64::from(lie) & 0x3F);
-        let mut words = vec![(count as u64) << 6 | header, kind as u64, count as u64];
-        words.extend(rest);
-        self.add(words) | 2
-    }
-
-    fn bytes(&mut self, kind: Kind, bytes: &[u8], rest: u64) -> u64 {
-        let words = bytes.chunks(8).map(|chunk| {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            u64::from_le_bytes(word)
-        });
-        let words: Vec<u64> = words.chain([rest]).collect();
-        self.boxed(kind, bytes.len(), words)
-    }
-
-    fn all<'v>(&mut self, values: impl IntoIterator<Item = &'v Value>) -> Vec<u64> {
-        values.into_iter().map(|value| self.write(value)).collect()
-    }
-
-    /// The term that is this value.
-    pub fn write(&mut self, value: &Value) -> u64 {
-        match value {
-            Value::Atom(n) => u64::from(*n) << 6 | 0x0B,
-            Value::Pid(n) => u64::from(*n) << 4 | 0x3,
-            Value::Port(n) => u64::from(*n) << 4 | 0x7,
-            Value::Nil => NIL,
-            Value::Integer(integer) => match integer.small() {
-                Some(small) if (-1 << 59..1 << 59).contains(&small) => {
-                    ((small as i64) << 4 | 0xF) as u64
-                }
-                _ if integer.negative => self.bytes(Kind::Negative, &integer.magnitude, 0),
-                _ => self.bytes(Kind::Positive, &integer.magnitude, 0),
-            },
-            Value::Float(bits) => self.boxed(Kind::Float, 1, [*bits]),
-            Value::Binary(bytes) => self.bytes(Kind::Binary, bytes, 0),
-            Value::Bitstring(bytes, bits) => self.bytes(Kind::Bitstring, bytes, (*bits).into()),
-            Value::Tuple(elements) => {
-                let words = self.all(elements);
-                self.boxed(Kind::Tuple, elements.len(), words)
-            }
-            Value::List(elements, tail) => {
-                let tail = self.write(tail);
-                let heads = self.all(elements);
-                let cell = |tail, head| self.add(vec![head, tail]) | 1;
-                heads.into_iter().rev().fold(tail, cell)
-            }
-            Value::Map(pairs) => {
-                let mut keys = self.all(pairs.keys());
-                let mut values = self.all(pairs.values());
-                if pairs.len() > 32 {
-                    let turn = self.turn % pairs.len();
-                    keys.rotate_left(turn);
-                    values.rotate_left(turn);
-                }
-                keys.extend(values);
-                self.boxed(Kind::Map, pairs.len(), keys)
-            }
-            Value::Reference(n) => self.boxed(Kind::Reference, 1, [(*n).into()]),
-            Value::Fun(n) => self.boxed(Kind::Fun, 1, [(*n).into()]),
-            Value::RemotePid(n) => self.boxed(Kind::RemotePid, 1, [(*n).into()]),
-        }
-    }
-}
-
-/// What is behind a header, or `None` for other terms.
-struct Boxed<'a> {
-    kind: Kind,
-    count: usize,
-    /// As many words as there are, and what is behind them is not to be read.
-    words: &'a [u64],
-}
-
-impl Boxed<'_> {
-    /// # Safety
-    ///
-    /// The term is one of an [`Arena`] that is there for as long as this is used.
-    unsafe fn of(term: u64) -> Option<Self> {
-        if term & 3 != 2 {
-            return None;
-        }
-        // SAFETY: such a term points to what `Arena::boxed` made.
-        unsafe {
-            let start = (term & !7) as *const u64;
-            let (kind, count) = (KINDS[*start.add(1) as usize], *start.add(2) as usize);
-            let words = match kind {
-                Kind::Tuple => count,
-                Kind::Map => 2 * count,
-                Kind::Negative | Kind::Positive | Kind::Binary | Kind::Bitstring => {
-                    count.div_ceil(8) + 1
-                }
-                Kind::Reference | Kind::Fun | Kind::Float | Kind::RemotePid => 1,
-            };
-            let words = std::slice::from_raw_parts(start.add(START), words);
-            Some(Self { kind, count, words })
-        }
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        let bytes = self.words.iter().flat_map(|word| word.to_le_bytes());
-        bytes.take(self.count).collect()
-    }
-}
-
-/// The head and the tail of a list.
-///
-/// # Safety
-///
-/// As for [`Boxed::of`].
-unsafe fn cell(term: u64) -> Option<[u64; 2]> {
-    // SAFETY: such a term points to what `Arena::write` made of a list.
-    (term & 3 == 1).then(|| unsafe { *((term & !7) as *const [u64; 2]) })
-}
-
-/// What a term is.
-///
-/// # Safety
-///
-/// As for [`Boxed::of`].
-pub unsafe fn read(term: u64) -> Value {
-    // SAFETY: what is inside a term is of the same arena.
-    unsafe {
-        let all = |words: &[u64]| words.iter().map(|word| read(*word)).collect::<Vec<_>>();
-        if let Some([head, mut tail]) = cell(term) {
-            let mut elements = vec![read(head)];
-            while let Some([head, rest]) = cell(tail) {
-                elements.push(read(head));
-                tail = rest;
-            }
-            return Value::List(elements, Box::new(read(tail)));
-        }
-        let Some(boxed) = Boxed::of(term) else {
-            return match term & 0xF {
-                0xF => Value::Integer(i128::from(term as i64 >> 4).into()),
-                0x3 => Value::Pid((term >> 4) as u8),
-                0x7 => Value::Port((term >> 4) as u8),
-                _ if term == NIL => Value::Nil,
-                _ => Value::Atom((term >> 6) as u8),
-            };
-        };
-        let last = boxed.words.last().map_or(0, |word| *word as u8);
-        match boxed.kind {
-            Kind::Tuple => Value::Tuple(all(boxed.words)),
-            Kind::Map => {
-                let (keys, values) = boxed.words.split_at(boxed.count);
-                Value::Map(all(keys).into_iter().zip(all(values)).collect())
-            }
-            Kind::Negative => Value::Integer(Integer::new(true, boxed.bytes())),
-            Kind::Positive => Value::Integer(Integer::new(false, boxed.bytes())),
-            Kind::Float => Value::Float(boxed.words[0]),
-            Kind::Binary => Value::Binary(boxed.bytes()),
-            Kind::Bitstring => Value::Bitstring(boxed.bytes(), last),
-            Kind::Reference => Value::Reference(last),
-            Kind::Fun => Value::Fun(last),
-            Kind::RemotePid => Value::RemotePid(last),
-        }
-    }
-}
+use crate::arena::{Arena, Boxed, Kind, NIL, Resource, cell, read};
+use crate::values::{Integer, Value};
 
 /// Declares functions as the VM has them. Each gives what it has through pointers, and answers
 /// whether it has it.
@@ -404,28 +80,26 @@ vm! {
         (hasher.finish() ^ salt) & 0xF
     }
 
-    fn enif_term_type(_arena: *mut Arena, term: u64) -> ErlNifTermType {
-        use ErlNifTermType::*;
-        let Some(boxed) = Boxed::of(term) else {
-            return match term & 0xF {
-                0xF => ERL_NIF_TERM_TYPE_INTEGER,
-                0x3 => ERL_NIF_TERM_TYPE_PID,
-                0x7 => ERL_NIF_TERM_TYPE_PORT,
-                _ if term & 3 == 1 || term == NIL => ERL_NIF_TERM_TYPE_LIST,
-                _ => ERL_NIF_TERM_TYPE_ATOM,
-            };
-        };
-        match boxed.kind {
-            Kind::Tuple => ERL_NIF_TERM_TYPE_TUPLE,
-            Kind::Negative | Kind::Positive => ERL_NIF_TERM_TYPE_INTEGER,
-            Kind::Reference => ERL_NIF_TERM_TYPE_REFERENCE,
-            Kind::Fun => ERL_NIF_TERM_TYPE_FUN,
-            Kind::Float => ERL_NIF_TERM_TYPE_FLOAT,
-            Kind::Binary | Kind::Bitstring => ERL_NIF_TERM_TYPE_BITSTRING,
-            Kind::RemotePid => ERL_NIF_TERM_TYPE_PID,
-            Kind::Map => ERL_NIF_TERM_TYPE_MAP,
-        }
+    fn enif_is_number(_arena: *mut Arena, term: u64) -> c_int {
+        let numbers = [Kind::Negative, Kind::Positive, Kind::Float];
+        is(term, 0xF, &numbers)
     }
+
+    fn enif_is_pid(_arena: *mut Arena, term: u64) -> c_int { is(term, 0x3, &[Kind::RemotePid]) }
+
+    fn enif_is_port(_arena: *mut Arena, term: u64) -> c_int { is(term, 0x7, &[]) }
+
+    fn enif_is_ref(_arena: *mut Arena, term: u64) -> c_int {
+        Boxed::of(term)
+            .is_some_and(|boxed| [Kind::Reference, Kind::Resource].contains(&boxed.kind))
+            .into()
+    }
+
+    fn enif_is_list(_arena: *mut Arena, term: u64) -> c_int {
+        (term == NIL || cell(term).is_some()).into()
+    }
+
+    fn enif_is_empty_list(_arena: *mut Arena, term: u64) -> c_int { (term == NIL).into() }
 
     fn enif_get_long(_arena: *mut Arena, term: u64, to: *mut c_long) -> c_int {
         give(to, integer(term).and_then(|number| number.try_into().ok()))
@@ -489,6 +163,10 @@ vm! {
 
     fn enif_map_iterator_destroy(_arena: *mut Arena, _iterator: *mut [u64; 2]) {}
 
+    fn enif_make_int(arena: *mut Arena, number: c_int) -> u64 {
+        (*arena).write(&Value::Integer(i128::from(number).into()))
+    }
+
     fn enif_make_long(arena: *mut Arena, number: c_long) -> u64 {
         (*arena).write(&Value::Integer(i128::from(number).into()))
     }
@@ -531,18 +209,104 @@ vm! {
         })
     }
 
-    // Only what the library makes of it: a large integer.
+    fn enif_make_list_from_array(arena: *mut Arena, elements: *const u64, count: c_uint) -> u64 {
+        let elements = words(elements, count as usize).iter();
+        elements.rfold(NIL, |tail, head| (*arena).add(vec![*head, tail]) | 1)
+    }
+
+    fn enif_term_to_binary(_arena: *mut Arena, term: u64, to: *mut ErlNifBinary) -> c_int {
+        let mut external = vec![EXTERNAL];
+        read(term).write(&mut external);
+        (*to).size = external.len();
+        (*to).data = Box::into_raw(external.into_boxed_slice()).cast();
+        1
+    }
+
+    fn enif_release_binary(binary: *mut ErlNifBinary) {
+        let bytes = std::ptr::slice_from_raw_parts_mut((*binary).data, (*binary).size);
+        drop(Box::from_raw(bytes))
+    }
+
     fn enif_binary_to_term(
         arena: *mut Arena, bytes: *const u8, size: usize, to: *mut u64, _options: c_uint
     ) -> usize {
-        let [131, 110, count, sign, magnitude @ ..] = std::slice::from_raw_parts(bytes, size) else {
-            panic!("another format");
+        let Some((&EXTERNAL, mut rest)) = std::slice::from_raw_parts(bytes, size).split_first()
+        else {
+            return 0;
         };
-        assert_eq!(magnitude.len(), usize::from(*count));
-        let integer = Integer::new(*sign == 1, magnitude.to_vec());
-        give(to, Some((*arena).write(&Value::Integer(integer))));
-        size
+        let value = Value::read(&mut rest);
+        if give(to, value.map(|value| (*arena).write(&value))) == 0 { 0 } else { size - rest.len() }
     }
+
+    fn enif_consume_timeslice(_arena: *mut Arena, percent: c_int) -> c_int {
+        assert!((1..=100).contains(&percent));
+        0
+    }
+
+    // There is one type of resources.
+    fn enif_open_resource_type_x(
+        _arena: *mut Arena, _name: *const c_char, _init: *const c_void, _flags: c_int,
+        _tried: *mut c_int
+    ) -> *const c_void { std::ptr::NonNull::dangling().as_ptr() }
+
+    fn enif_alloc_resource(_type: *const c_void, bytes: usize) -> *mut c_void {
+        (&raw mut (*Resource::allocate(bytes)).memory).cast()
+    }
+
+    fn enif_keep_resource(memory: *const c_void) { Resource::hold(Resource::of(memory)) }
+
+    fn enif_release_resource(memory: *const c_void) { Resource::release(Resource::of(memory)) }
+
+    fn enif_make_resource(arena: *mut Arena, memory: *const c_void) -> u64 {
+        (*arena).refer(Resource::of(memory))
+    }
+
+    fn enif_get_resource(
+        _arena: *mut Arena, term: u64, _type: *const c_void, to: *mut *mut c_void
+    ) -> c_int {
+        let resource = Boxed::of(term).filter(|boxed| boxed.kind == Kind::Resource);
+        let memory = |boxed: Boxed<'_>| {
+            let resource = boxed.words[0] as *mut Resource;
+            (&raw mut (*resource).memory).cast()
+        };
+        give(to, resource.map(memory))
+    }
+
+    // As on a dirty scheduler, which then is at once.
+    fn enif_schedule_nif(
+        arena: *mut Arena, _name: *const c_char, _flags: c_int, nif: Nif, arity: c_int,
+        arguments: *const u64
+    ) -> u64 { nif(arena, arity, arguments) }
+
+    // A NIF that fails here is a fault, and else the library makes no atoms.
+    fn enif_make_atom_len(_arena: *mut Arena, _name: *const c_char, _bytes: usize) -> u64 {
+        panic!("an atom")
+    }
+
+    fn enif_is_exception(_arena: *mut Arena, _term: u64) -> c_int { panic!("an exception") }
+
+    fn enif_make_badarg(_arena: *mut Arena) -> u64 { panic!("a bad argument") }
+
+    fn enif_raise_exception(_arena: *mut Arena, _reason: u64) -> u64 { panic!("a NIF panicked") }
+}
+
+/// How the VM calls a function of the library.
+type Nif = unsafe extern "C" fn(*mut Arena, c_int, *const u64) -> u64;
+
+/// What the external format begins with.
+const EXTERNAL: u8 = 131;
+
+/// Whether a term is an immediate of this tag, or of one of these kinds.
+///
+/// # Safety
+///
+/// As for [`Boxed::of`].
+unsafe fn is(term: u64, tag: u64, kinds: &[Kind]) -> c_int {
+    // SAFETY: by the contract above.
+    let boxed = unsafe { Boxed::of(term) };
+    boxed
+        .map_or(term & 0xF == tag, |boxed| kinds.contains(&boxed.kind))
+        .into()
 }
 
 unsafe fn words<'a>(from: *const u64, count: usize) -> &'a [u64] {
