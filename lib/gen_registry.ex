@@ -229,6 +229,8 @@ defmodule GenRegistry do
   @spec start_link(module, options) :: GenServer.on_start()
   def start_link(worker_module, opts \\ []) do
     {own, gen} = Options.split!(worker_module, opts)
+    # What large ids of requests that are over held is given back.
+    gen = Keyword.put_new(gen, :hibernate_after, 1_000)
     GenServer.start_link(Server, {own[:name], worker_module, own}, [{:name, own[:name]} | gen])
   end
 
@@ -285,9 +287,9 @@ defmodule GenRegistry do
   find any more, finds itself by `self()` in its `terminate/2`. (But not when the whole registry
   ends: then this raises, as all reads do.)
 
-  One that has ended is answered for a while, so that a `:DOWN` can be understood. Of small ids, up
-  to 48 bytes, the last 256 that ended are always known, and about 16,000 as a rule; of larger ones
-  it is fewer. Those of more than 16 KB are not kept, nor those that the VM keeps as copies and whose
+  One that has ended is known for a while, so that a `:DOWN` can be understood. Of small ids, up
+  to 48 bytes, the last 256 that ended are known if only such ended, and about 16,000 as a rule; where
+  larger ones end too, it is fewer. Those of more than 16 KB are not kept, nor those that the VM keeps as copies and whose
   external term format is larger than 1 KB. They are forgotten when the registry ends. If you must know each, however many end
   at once, set the monitors yourself and keep the ids beside them, in a map from monitor to id. And
   that an id is answered does not say that its worker lives: `lookup/2` of that id does.
@@ -335,7 +337,8 @@ defmodule GenRegistry do
 
   Of all who ask for an id at once, one starts it, and all get its process. If `start_link` itself
   fails, those who wait with equal `args` get the same error; the others' own starts are tried in
-  turn. A request that is still unread when its `timeout` is over starts nothing. Raises `ArgumentError` if `args` is no list, `timeout` no timeout, or
+  turn. A request that is still unread when its `timeout` is over starts nothing. If there is no
+  process, it raises `ArgumentError` if `args` is no list, `timeout` no timeout, or
   `id` larger than 16 MB.
 
       iex> {:ok, pid} = GenRegistry.lookup_or_start(ExampleWorker, "id", [])

@@ -8,6 +8,11 @@ defmodule GenRegistry.Report do
   @id 200
   @text 8_000
 
+  # Of a term that is shown: how deep, how many elements of each, and how many bytes of an integer.
+  @depth 20
+  @elements 60
+  @digits 1_000
+
   @doc "Reports a failed start, unless it is none to speak of."
   @spec failed(GenRegistry.name(), module, GenRegistry.Types.id(), reason :: term) :: :ok
   def failed(_name, _module, _id, :ignore), do: :ok
@@ -62,7 +67,12 @@ defmodule GenRegistry.Report do
 
   # An id may be of any size, and a struct may come with code of its own.
   defp inspect_some(id) do
-    inspect(id, limit: 10, printable_limit: @id, structs: false, width: :infinity)
+    inspect(without_digits(id, @depth),
+      limit: 10,
+      printable_limit: @id,
+      structs: false,
+      width: :infinity
+    )
   end
 
   @doc false
@@ -72,11 +82,54 @@ defmodule GenRegistry.Report do
 
     text =
       "GenRegistry #{inspect(name)} failed to start the worker of id #{o[:id]}\n" <>
-        "** (exit) #{Exception.format_exit(reason)}\n" <>
+        "** (exit) #{Exception.format_exit(without_digits(reason, @depth))}\n" <>
         "Start Call: #{inspect(module)}.start_link"
 
     {~c"~ts", [cut(text, @text)]}
   end
+
+  # All digits of an integer are made before any are cut, and that takes long: beyond so many bits its
+  # size stands for it. What lies deeper, or behind so many elements, is not shown.
+  defp without_digits(integer, _depth) when is_integer(integer) do
+    if :erlang.external_size(integer) > @digits, do: :"a large integer", else: integer
+  end
+
+  defp without_digits([_ | _], 0), do: [:...]
+
+  defp without_digits(list, depth) when is_list(list),
+    do: first_elements(list, depth - 1, @elements)
+
+  defp without_digits(tuple, 0) when is_tuple(tuple), do: {:...}
+
+  defp without_digits(tuple, depth) when is_tuple(tuple) and tuple_size(tuple) <= @elements do
+    tuple |> Tuple.to_list() |> Enum.map(&without_digits(&1, depth - 1)) |> List.to_tuple()
+  end
+
+  defp without_digits(tuple, depth) when is_tuple(tuple) do
+    first = for n <- 0..(@elements - 1), do: without_digits(elem(tuple, n), depth - 1)
+    List.to_tuple(first ++ [:...])
+  end
+
+  defp without_digits(%{} = map, 0), do: if(map == %{}, do: map, else: %{:... => :...})
+
+  defp without_digits(%{} = map, depth) do
+    if map_size(map) <= @elements,
+      do:
+        Map.new(map, fn {key, value} ->
+          {without_digits(key, depth - 1), without_digits(value, depth - 1)}
+        end),
+      else: map |> Enum.take(@elements) |> Map.new() |> without_digits(depth)
+  end
+
+  defp without_digits(term, _depth), do: term
+
+  defp first_elements([first | rest], depth, left) when left > 0 do
+    [without_digits(first, depth) | first_elements(rest, depth, left - 1)]
+  end
+
+  defp first_elements([], _depth, _left), do: []
+  defp first_elements(_rest, _depth, 0), do: [:...]
+  defp first_elements(tail, depth, _left), do: without_digits(tail, depth)
 
   defp cut(text, length) do
     # Whole characters; a long text is not walked through.

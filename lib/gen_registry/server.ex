@@ -99,6 +99,8 @@ defmodule GenRegistry.Server do
   @impl true
   def init({name, worker_module, opts}) do
     Process.flag(:trap_exit, true)
+    # Ids may be large: what is over must not stay for long where there is much to do.
+    Process.flag(:fullsweep_after, 10)
 
     # What a killed registry of this name left: no id may have two workers.
     for {worker, parent} when parent != nil <- Shutdown.alive(name, self()) do

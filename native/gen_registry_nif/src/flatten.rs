@@ -122,7 +122,7 @@ pub fn compound_like<'w, 't: 'w>(
     }
     match (form.id(&words.few), form) {
         (Some(id), _) => Ok(id),
-        (None, Form::Name) => opaque(term, NAME, limit),
+        (None, Form::Name) => opaque(term, NAME, term.is_ref(), limit),
         (None, _) => nested(term, &mut words.many, limit),
     }
 }
@@ -138,19 +138,27 @@ fn ask_all<'t>(term: Term<'t>, few: &mut [u64; FEW]) -> Form<'t> {
         .unwrap_or(Form::Other)
 }
 
-/// The form of a term of so many words that only the VM can compare.
+/// The form of a term of so many words that only the VM can compare. `refers` says whether there may
+/// be a reference in it.
 #[inline(never)]
 pub fn opaque<'w, 't>(
     term: Term<'t>,
     words: usize,
+    refers: bool,
     limit: usize,
 ) -> Result<Id<'w, Term<'t>>, Unfit> {
     if words > limit {
         return Err(Unfit::TooLarge);
     }
     charge(term.get_env(), VM_WORD * words);
+    // The VM's own hash of a reference with one number or none, as the external term format may have,
+    // takes in what lies behind it: equal ones have different hashes.
+    let hash = match refers {
+        true => u64::from(term.hash_phash2()),
+        false => term.hash_internal(*SALT),
+    };
     Ok(Id::Opaque {
-        hash: term.hash_internal(*SALT),
+        hash,
         words: words as u32,
         probe: term,
     })

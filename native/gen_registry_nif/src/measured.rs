@@ -35,9 +35,12 @@ fn measure<'a>(
         sealed = sealed.list_prepend(part);
         Ok(())
     });
-    charge(env, TERM * weighed.as_ref().unwrap_or(&most));
+    charge(
+        env,
+        TERM * weighed.as_ref().map_or(most, |weight| weight.words),
+    );
     match weighed {
-        Ok(more) => Ok((words + more, sealed).encode(env)),
+        Ok(weight) => Ok((words + weight.words, sealed).encode(env)),
         Err(_) if limit < LARGEST => Err(Failed::TooLarge),
         Err(_) => Ok((LARGEST + 1, Term::list_new_empty(env)).encode(env)),
     }

@@ -8,7 +8,7 @@ use crate::asked::{Kind, Pairs, cell, kind};
 use crate::flatten::{fill, opaque};
 use crate::measured::Measured;
 use crate::timeslice::{PAIR, TERM, WORD, charge};
-use crate::weigh::{BIG, NAME, Unfit, weigh};
+use crate::weigh::{BIG, NAME, Unfit, Weight, weigh};
 use crate::words::*;
 
 /// Room for any number of words.
@@ -32,11 +32,13 @@ pub fn nested<'w, 't: 'w>(
         && let Some((head, id)) = cell(term)
         && let Ok(measured) = head.decode::<ResourceArc<Measured>>()
     {
-        return opaque(id, measured.words, limit);
+        let Weight { refers, .. } = weigh(id, limit, |_| Ok(()))?;
+        return opaque(id, measured.words, refers, limit);
     }
     let mut flattener = Flattener {
         words,
         opaque: 0,
+        refers: false,
         limit,
         nanoseconds: 0,
     };
@@ -44,13 +46,14 @@ pub fn nested<'w, 't: 'w>(
     let Flattener {
         words,
         opaque: more,
+        refers,
         nanoseconds,
         ..
     } = flattener;
     charge(term.get_env(), nanoseconds + WORD * words.len());
     flattened?;
     if more > 0 {
-        return opaque(term, words.len() + more, limit);
+        return opaque(term, words.len() + more, refers, limit);
     }
     let shape = NESTED;
     Ok(Id::Words { shape, words })
@@ -61,6 +64,8 @@ struct Flattener<'w> {
     /// How many words the opaque parts have. If there are any, the walk goes on to see how large
     /// all of it is.
     opaque: usize,
+    /// Whether there is a reference among them.
+    refers: bool,
     /// How many words there may be.
     limit: usize,
     /// About how long the walk has taken.
@@ -85,7 +90,8 @@ impl Flattener<'_> {
         }
         let Some(deeper) = depth.checked_sub(1) else {
             let deep = weigh(term, left, |_| Err(Unfit::Sealed));
-            let words = *deep.as_ref().unwrap_or(&left);
+            let words = deep.as_ref().map_or(left, |deep| deep.words);
+            self.refers |= deep.as_ref().is_ok_and(|deep| deep.refers);
             self.nanoseconds += TERM * words;
             self.opaque += words;
             return deep.map(|_| ());
@@ -112,7 +118,10 @@ impl Flattener<'_> {
             Kind::List(..) => self.list(term, deeper)?,
             Kind::Map(pairs) => self.map(pairs, deeper)?,
             Kind::Big => self.opaque += BIG,
-            Kind::Name => self.opaque += NAME,
+            Kind::Name => {
+                self.opaque += NAME;
+                self.refers |= term.is_ref();
+            }
             Kind::Sealed => return Err(Unfit::Sealed),
         }
         Ok(())

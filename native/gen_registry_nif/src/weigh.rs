@@ -20,15 +20,25 @@ pub enum Unfit {
     Sealed,
 }
 
-/// How many words a term has. What it shares counts each time that it is met, and `sealed` takes the
-/// parts that the NIF cannot look into.
+/// What a term weighs.
+#[derive(Clone, Copy)]
+pub struct Weight {
+    /// How many words it has.
+    pub words: usize,
+    /// Whether there may be a reference in it.
+    pub refers: bool,
+}
+
+/// What a term weighs. What it shares counts each time that it is met, and `sealed` takes the parts
+/// that the NIF cannot look into.
 pub fn weigh<'a>(
     term: Term<'a>,
     limit: usize,
     mut sealed: impl FnMut(Term<'a>) -> Result<(), Unfit>,
-) -> Result<usize, Unfit> {
+) -> Result<Weight, Unfit> {
     let env = term.get_env();
     let mut words = 0;
+    let mut refers = false;
     // Not by calls, for which a term may be too deep.
     let mut left = vec![term];
     while let Some(term) = left.pop() {
@@ -42,7 +52,10 @@ pub fn weigh<'a>(
         match kind(term) {
             Kind::Float(_) | Kind::Signed(_) | Kind::Unsigned(_) => words += 1,
             Kind::Big => words += BIG,
-            Kind::Name => words += NAME,
+            Kind::Name => {
+                words += NAME;
+                refers |= term.is_ref();
+            }
             Kind::Binary(bytes) => words += bytes.len().div_ceil(8),
             Kind::Tuple(elements) => {
                 if elements.len() > limit {
@@ -54,6 +67,7 @@ pub fn weigh<'a>(
             Kind::Map(pairs) => extend(&mut left, pairs, limit)?,
             Kind::Sealed => {
                 words += NAME;
+                refers |= !term.is_number();
                 sealed(term)?;
             }
         }
@@ -61,7 +75,7 @@ pub fn weigh<'a>(
     if words > limit {
         return Err(Unfit::TooLarge);
     }
-    Ok(words)
+    Ok(Weight { words, refers })
 }
 
 fn extend<'a>(left: &mut Vec<Term<'a>>, mut pairs: Pairs<'a>, limit: usize) -> Result<(), Unfit> {
