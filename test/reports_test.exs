@@ -172,6 +172,21 @@ defmodule GenRegistry.ReportsTest do
     end
   end
 
+  # To make all digits of such a one takes minutes.
+  test "integers of any size are no burden", %{registry: registry} do
+    large = Bitwise.bsl(1, 20_000_000)
+
+    for {id, reason} <- [
+          {large, :no},
+          {[{large}], :no},
+          {%{large => [large]}, :no},
+          {1, {:no, large}}
+        ] do
+      text = logged(registry, id, {:error, reason}, fn -> {:error, reason} end)
+      assert text =~ "a large integer"
+    end
+  end
+
   test "a reason of any size is cut too", %{registry: registry} do
     reason = for n <- 1..50, do: {n, String.duplicate("much", 10_000)}
     text = logged(registry, :id, {:error, reason}, fn -> {:error, reason} end)

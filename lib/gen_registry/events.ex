@@ -56,8 +56,12 @@ defmodule GenRegistry.Events do
   def handle_info(:timeout, state), do: {:noreply, state, :hibernate}
   def handle_info(_message, state), do: {:noreply, state, timeout(state)}
 
-  # Nobody calls it. A reply to what looks like a call could fail.
+  # What looks like a call may be from nobody that could be replied to.
   @impl true
+  def handle_call(_message, {pid, _tag}, state) when is_pid(pid) do
+    {:reply, {:error, :unknown_call}, state, timeout(state)}
+  end
+
   def handle_call(_message, _from, state), do: {:noreply, state, timeout(state)}
 
   @impl true

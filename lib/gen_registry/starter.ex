@@ -149,8 +149,12 @@ defmodule GenRegistry.Starter do
   @impl true
   def handle_cast(_message, state), do: {:noreply, state, @idle}
 
-  # Nobody calls it. A reply to what looks like a call could fail.
+  # What looks like a call may be from nobody that could be replied to.
   @impl true
+  def handle_call(_message, {pid, _tag}, state) when is_pid(pid) do
+    {:reply, {:error, :unknown_call}, state, @idle}
+  end
+
   def handle_call(_message, _from, state), do: {:noreply, state, @idle}
 
   ## A start

@@ -95,8 +95,12 @@ defmodule GenRegistry.Sweeper do
 
   def handle_info(_message, state), do: go_on(state)
 
-  # Nobody calls it. A reply to what looks like a call could fail.
+  # What looks like a call may be from nobody that could be replied to.
   @impl true
+  def handle_call(_message, {pid, _tag}, state) when is_pid(pid) do
+    {:reply, {:error, :unknown_call}, state}
+  end
+
   def handle_call(_message, _from, state), do: go_on(state)
 
   @impl true

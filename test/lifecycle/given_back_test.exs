@@ -78,6 +78,25 @@ defmodule GenRegistry.GivenBackTest do
     end
   end
 
+  test "large ids of workers that are gone are given back", context do
+    registry = registry(context, worker_module: IdleWorker, worker_shutdown: 0)
+    before = :erlang.memory(:processes_used)
+
+    for n <- 1..10 do
+      asker =
+        ask(fn ->
+          id = [n | Enum.to_list(1..500_000)]
+          {:ok, _} = GenRegistry.start(registry, id, [], :infinity)
+          GenRegistry.stop(registry, id)
+        end)
+
+      assert answer(asker) == :ok
+    end
+
+    assert GenRegistry.count(registry) == 0
+    eventually(fn -> :erlang.memory(:processes_used) - before < 8_000_000 end)
+  end
+
   describe "starters" do
     test "that have no workers end when they have been idle, but for a handful", context do
       registry =

@@ -49,18 +49,18 @@ impl Opaque for Copied {
         let external = probe.to_binary();
         let is_leaf = probe.is_number() || probe.is_ref() || probe.is_pid() || probe.is_port();
         // SAFETY: the environment is this copy's alone, and `probe` is alive for this call.
-        let (env, term) = unsafe {
+        let (env, term, comes_back) = unsafe {
             let env = enif_alloc_env();
             let built = (!is_leaf).then(|| built(env, &external)).flatten();
             // The VM promises no more than that most terms come back.
             let same = built.filter(|built| enif_is_identical(*built, probe.as_c_arg()) != 0);
             let term = same.unwrap_or_else(|| enif_make_copy(env, probe.as_c_arg()));
-            (env, term)
+            (env, term, is_leaf || same.is_some())
         };
         Self {
             env,
             term,
-            flat: (external.len() <= SMALL).then(|| Arc::new(external.to_vec())),
+            flat: (comes_back && external.len() <= SMALL).then(|| Arc::new(external.to_vec())),
         }
     }
 
