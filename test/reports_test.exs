@@ -208,7 +208,7 @@ defmodule GenRegistry.ReportsTest do
           {:clauses, __MODULE__.Clauses, [secret]},
           # It hands them on to what takes none such.
           {:to_atom, FunWorker, [fn -> String.to_existing_atom(secret) end]},
-          {:to_list, FunWorker, [fn -> :erlang.atom_to_list(secret) end]}
+          {:to_list, FunWorker, [fn -> Function.capture(:erlang, :atom_to_list, 1).(secret) end]}
         ] do
       registry = registry(%{context | test: name}, worker_module: worker_module)
 

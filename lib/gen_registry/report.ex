@@ -112,13 +112,11 @@ defmodule GenRegistry.Report do
 
   defp without_digits(%{} = map, 0), do: if(map == %{}, do: map, else: %{:... => :...})
 
+  # As a list of pairs, for a struct cannot be gone through.
   defp without_digits(%{} = map, depth) do
-    if map_size(map) <= @elements,
-      do:
-        Map.new(map, fn {key, value} ->
-          {without_digits(key, depth - 1), without_digits(value, depth - 1)}
-        end),
-      else: map |> Enum.take(@elements) |> Map.new() |> without_digits(depth)
+    for {key, value} <- map |> :maps.to_list() |> Enum.take(@elements), into: %{} do
+      {without_digits(key, depth - 1), without_digits(value, depth - 1)}
+    end
   end
 
   defp without_digits(term, _depth), do: term

@@ -225,7 +225,10 @@ defmodule GenRegistry.Starter do
   end
 
   defp call_start_link(worker_module, args) do
-    case apply(worker_module, :start_link, Held.take(args)) do
+    result = apply(worker_module, :start_link, Held.take(args))
+    may_load_modules()
+
+    case result do
       {:ok, pid} when is_pid(pid) -> {:ok, pid}
       {:ok, pid, _info} when is_pid(pid) -> {:ok, pid}
       :ignore -> {:failed, :ignore}
@@ -233,12 +236,17 @@ defmodule GenRegistry.Starter do
       other -> {:failed, {:bad_return_value, other}}
     end
   catch
-    :error, error ->
-      {:raised, :error, Exception.normalize(:error, error, __STACKTRACE__), __STACKTRACE__}
-
     kind, reason ->
+      may_load_modules()
+
+      reason =
+        if kind == :error, do: Exception.normalize(:error, reason, __STACKTRACE__), else: reason
+
       {:raised, kind, reason, __STACKTRACE__}
   end
+
+  # Before anything that is called here needs a module that is not loaded yet.
+  defp may_load_modules, do: :erlang.process_flag(:error_handler, :error_handler)
 
   defp register(state, id, pid) do
     if Table.local?(pid),

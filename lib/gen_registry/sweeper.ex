@@ -18,8 +18,13 @@ defmodule GenRegistry.Sweeper do
     starters: %{},
     orphans: %{},
     # How many orphans each dead starter has left.
-    left: %{}
+    left: %{},
+    # Starters that have died and are not looked after yet.
+    dead: []
   ]
+
+  # For so many milliseconds, others may die with a starter.
+  @together 2
 
   @doc "Starts the sweeper of the calling server."
   @spec start(Table.t(), Shutdown.time()) :: pid
@@ -79,8 +84,18 @@ defmodule GenRegistry.Sweeper do
       when is_map_key(state.starters, monitor) do
     {starter, starters} = Map.pop!(state.starters, monitor)
     state = %{state | starters: starters}
+
     # It ended by itself, when it was idle.
-    go_on(if reason == :shutdown, do: state, else: sweep(state, [starter]))
+    if reason == :shutdown do
+      go_on(state)
+    else
+      if state.dead == [], do: Process.send_after(self(), {__MODULE__, :sweep}, @together)
+      {:noreply, %{state | dead: [starter | state.dead]}}
+    end
+  end
+
+  def handle_info({__MODULE__, :sweep}, state) do
+    go_on(sweep(%{state | dead: []}, state.dead))
   end
 
   def handle_info({:DOWN, monitor, _, _, _}, state) when is_map_key(state.orphans, monitor) do
@@ -108,8 +123,6 @@ defmodule GenRegistry.Sweeper do
 
   # All processes of the VM have to be looked at: once for all starters that have died by now.
   defp sweep(state, starters) do
-    {state, more} = dead_starters(state, [])
-    starters = starters ++ more
     state = Enum.reduce(starters, state, &put_in(&2.left[&1], 0))
 
     # From here on, whoever opens the registry's name next knows of them. Workers that were registered
@@ -122,17 +135,6 @@ defmodule GenRegistry.Sweeper do
     state = Enum.reduce(orphans, state, &await/2)
     kill_at_the_end(state.time, for({pid, _starter} <- orphans, do: pid))
     Enum.reduce(starters, state, &report_if_swept/2)
-  end
-
-  defp dead_starters(state, dead) do
-    receive do
-      {:DOWN, monitor, _, _, reason} when is_map_key(state.starters, monitor) ->
-        {starter, starters} = Map.pop!(state.starters, monitor)
-        state = %{state | starters: starters}
-        dead_starters(state, if(reason == :shutdown, do: dead, else: [starter | dead]))
-    after
-      0 -> {state, dead}
-    end
   end
 
   defp await({pid, starter}, state) do
@@ -163,7 +165,7 @@ defmodule GenRegistry.Sweeper do
   end
 
   # Its work is over when nobody is left of whom it would have to know.
-  defp go_on(%{monitor: nil, starters: starters, orphans: orphans} = state)
+  defp go_on(%{monitor: nil, dead: [], starters: starters, orphans: orphans} = state)
        when starters == %{} and orphans == %{} do
     {:stop, :normal, state}
   end
