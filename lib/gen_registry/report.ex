@@ -47,6 +47,14 @@ defmodule GenRegistry.Report do
     )
   end
 
+  # What a start returned may look like an exception or a stack trace, and be none. A handler that it made
+  # raise would be removed.
+  defp format_reason(reason) do
+    Exception.format_exit(reason)
+  rescue
+    _ -> inspect(reason, structs: false)
+  end
+
   # The first entry of a stack trace may have the arguments of the call in place of their number. The
   # reason may have the trace anywhere.
   defp without_arguments({module, function, arguments, location})
@@ -82,7 +90,7 @@ defmodule GenRegistry.Report do
 
     text =
       "GenRegistry #{inspect(name)} failed to start the worker of id #{o[:id]}\n" <>
-        "** (exit) #{Exception.format_exit(without_digits(reason, @depth))}\n" <>
+        "** (exit) #{format_reason(without_digits(reason, @depth))}\n" <>
         "Start Call: #{inspect(module)}.start_link"
 
     {~c"~ts", [cut(text, @text)]}

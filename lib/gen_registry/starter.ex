@@ -424,14 +424,18 @@ defmodule GenRegistry.Starter do
   end
 
   # A worker that was not linked, or the news of its link comes later.
-  defp note_down(%{workers: workers} = state, monitor, pid, reason)
-       when is_map_key(workers, pid) and elem(:erlang.map_get(pid, workers), 2) == monitor do
-    # A monitor may come too late for the reason, a link does not.
-    if reason == :noproc do
-      state = note_exit(state, pid, link_reason(pid))
-      %{state | room: CleanRoom.update(state.room)}
-    else
-      note_exit(state, pid, reason)
+  defp note_down(%{workers: %{} = workers} = state, monitor, pid, reason) do
+    case workers do
+      # A monitor may come too late for the reason, a link does not.
+      %{^pid => {_id, _registered, ^monitor}} when reason == :noproc ->
+        state = note_exit(state, pid, link_reason(pid))
+        %{state | room: CleanRoom.update(state.room)}
+
+      %{^pid => {_id, _registered, ^monitor}} ->
+        note_exit(state, pid, reason)
+
+      %{} ->
+        state
     end
   end
 
