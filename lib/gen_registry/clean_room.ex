@@ -128,10 +128,17 @@ defmodule GenRegistry.CleanRoom do
     end
   end
 
+  @doc "The calling process's links."
+  @spec links :: [pid | port]
+  def links do
+    {:links, links} = :erlang.process_info(self(), :links)
+    links
+  end
+
   @doc "From here on, the present links and monitors are no news."
   @spec update(t) :: t
   def update(room) do
-    {:links, links} = :erlang.process_info(self(), :links)
+    links = links()
     {:monitors, monitors} = :erlang.process_info(self(), :monitors)
 
     %{

@@ -8,7 +8,9 @@ defmodule GenRegistry.Starter do
 
   use GenServer
 
-  alias GenRegistry.{CleanRoom, Events, Held, Server, Table, Telemetry}
+  import GenRegistry.WorkerEvents
+
+  alias GenRegistry.{CleanRoom, Events, Held, Server, Table}
 
   # How many workers it parents at the most, and of how many it takes starts again.
   @most 256
@@ -40,6 +42,13 @@ defmodule GenRegistry.Starter do
   ]
 
   @type outcome :: {:ok, pid} | {:error, reason :: term}
+
+  @typedoc "How a start ended. A process that is not registered was returned by `start_link` all the same."
+  @type result ::
+          {:ok, pid}
+          | {:failed, reason :: term}
+          | {:raised, :error | :throw | :exit, reason :: term, Exception.stacktrace()}
+          | {:not_registered, reason :: term, pid}
 
   @doc "Starts a starter for the calling server. `telemetry?` says whether it is to emit events."
   @spec start(GenRegistry.name(), module, Table.t(), events :: pid, telemetry? :: boolean) ::
@@ -120,7 +129,7 @@ defmodule GenRegistry.Starter do
   # However the server ended, its workers have their time to end well. While the link is there, it
   # has not ended: a start may have left such a message.
   def handle_info({:EXIT, server, _reason}, %{server: server} = state) do
-    if server in links(), do: {:noreply, state, @idle}, else: {:stop, :shutdown, state}
+    if server in CleanRoom.links(), do: {:noreply, state, @idle}, else: {:stop, :shutdown, state}
   end
 
   def handle_info({:EXIT, pid, reason}, state) do
@@ -139,7 +148,9 @@ defmodule GenRegistry.Starter do
   end
 
   def handle_info(:timeout, state) do
-    if links() -- [state.server | state.strangers] == [], do: Server.spare(state.server, self())
+    if CleanRoom.links() -- [state.server | state.strangers] == [],
+      do: Server.spare(state.server, self())
+
     {:noreply, state, :hibernate}
   end
 
@@ -210,13 +221,14 @@ defmodule GenRegistry.Starter do
     {:failed, Held.hold(reason), elem(result, 0) != :not_registered}
   end
 
-  # As the caller is told.
-  defp outcome({:ok, pid}), do: {:ok, pid}
-  defp outcome({:failed, reason}), do: {:error, reason}
-  defp outcome({:not_registered, reason, _pid}), do: {:error, reason}
-  defp outcome({:raised, :error, error, stacktrace}), do: {:error, {error, stacktrace}}
-  defp outcome({:raised, :throw, value, stack}), do: {:error, {{:nocatch, value}, stack}}
-  defp outcome({:raised, :exit, reason, _stacktrace}), do: {:error, reason}
+  @doc "What the caller is told."
+  @spec outcome(result) :: outcome
+  def outcome({:ok, pid}), do: {:ok, pid}
+  def outcome({:failed, reason}), do: {:error, reason}
+  def outcome({:not_registered, reason, _pid}), do: {:error, reason}
+  def outcome({:raised, :error, error, stacktrace}), do: {:error, {error, stacktrace}}
+  def outcome({:raised, :throw, value, stack}), do: {:error, {{:nocatch, value}, stack}}
+  def outcome({:raised, :exit, reason, _stacktrace}), do: {:error, reason}
 
   defp start_worker(state, id, args) do
     with {:ok, pid} <- call_start_link(state.worker_module, args) do
@@ -364,99 +376,4 @@ defmodule GenRegistry.Starter do
 
   defp state(%{takes: :more}), do: :idle
   defp state(_state), do: :parent
-
-  defp links do
-    {:links, links} = Process.info(self(), :links)
-    links
-  end
-
-  ## Events
-
-  defp begin(state, id) do
-    now = System.monotonic_time()
-    times = %{monotonic_time: now, system_time: System.system_time()}
-    Telemetry.execute([:start, :start], times, metadata(state, id))
-    System.monotonic_time()
-  end
-
-  defp tell_of(state, id, {:ok, pid}, times) do
-    Telemetry.execute([:start, :stop], times, metadata(state, id, %{result: :ok, pid: pid}))
-  end
-
-  defp tell_of(state, id, {:raised, kind, reason, stacktrace}, times) do
-    raised = %{kind: kind, reason: reason, stacktrace: stacktrace}
-    Telemetry.execute([:start, :exception], times, metadata(state, id, raised))
-  end
-
-  # The end of the registry does not wait for handlers.
-  defp tell_of(state, id, {:not_registered, :shutdown, _pid}, times) do
-    failed = %{id: id, result: {:error, :shutdown}, pid: nil}
-    Events.emit(state.events, [:start, :stop], times, failed)
-  end
-
-  defp tell_of(state, id, result, times) do
-    failed = %{result: outcome(result), pid: nil}
-    Telemetry.execute([:start, :stop], times, metadata(state, id, failed))
-  end
-
-  # Also for a worker that is not linked, or ends its link: nobody else would tell of its end.
-  defp watch(state, id, {:ok, pid}, registered) do
-    workers = Map.put(state.workers, pid, {id, registered, Process.monitor(pid)})
-    %{state | workers: workers, room: CleanRoom.update(state.room)}
-  end
-
-  defp watch(state, _id, _failed, _registered), do: state
-
-  defp note_exit(state, pid, reason) when is_map_key(state.workers, pid) do
-    {{id, registered, _monitor}, workers} = Map.pop!(state.workers, pid)
-    now = System.monotonic_time()
-    times = %{lifetime: now - registered, monotonic_time: now}
-    Events.emit(state.events, [:exit], times, %{id: id, pid: pid, reason: reason})
-    %{state | workers: workers}
-  end
-
-  defp note_exit(state, _pid, _reason), do: state
-
-  # There is another one, or will be.
-  defp note_down(%{events: events} = state, _monitor, events, _reason) do
-    Server.which_events(state.server, self())
-    state
-  end
-
-  # A worker that was not linked, or the news of its link comes later.
-  defp note_down(%{workers: %{} = workers} = state, monitor, pid, reason) do
-    case workers do
-      # A monitor may come too late for the reason, a link does not.
-      %{^pid => {_id, _registered, ^monitor}} when reason == :noproc ->
-        state = note_exit(state, pid, link_reason(pid))
-        %{state | room: CleanRoom.update(state.room)}
-
-      %{^pid => {_id, _registered, ^monitor}} ->
-        note_exit(state, pid, reason)
-
-      %{} ->
-        state
-    end
-  end
-
-  defp note_down(state, _monitor, _pid, _reason), do: state
-
-  # Those that are linked to a dead process are told one after the other: while the link is there,
-  # word of it is on the way. It may be that it had unlinked itself.
-  defp link_reason(pid) do
-    linked? = pid in links()
-
-    receive do
-      {:EXIT, ^pid, reason} -> reason
-    after
-      if(linked?, do: 10, else: 0) -> if linked?, do: link_reason(pid), else: :noproc
-    end
-  end
-
-  defp metadata(state, id, more \\ %{}) do
-    state.name
-    |> Telemetry.metadata(state.worker_module)
-    |> Map.put(:id, id)
-    |> Map.merge(more)
-  end
 end
