@@ -67,7 +67,7 @@ pub fn weigh<'a>(
             Kind::Map(pairs) => extend(&mut left, pairs, limit)?,
             Kind::Sealed => {
                 words += NAME;
-                refers |= !term.is_number();
+                refers |= term.is_fun();
                 sealed(term)?;
             }
         }
