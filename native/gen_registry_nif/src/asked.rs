@@ -6,7 +6,6 @@
 use std::mem::MaybeUninit;
 
 use once_cell::sync::OnceCell;
-use registry_table::Opaque;
 use rustler::sys::{
     ErlNifMapIterator, ErlNifMapIteratorEntry, enif_get_double, enif_get_list_cell, enif_get_tuple,
     enif_is_identical, enif_make_double, enif_map_iterator_create, enif_map_iterator_destroy,
@@ -208,7 +207,7 @@ fn is_huge(integer: Term<'_>) -> bool {
             let mut external = [u8::MAX; 4 + 255];
             external[..4].copy_from_slice(&[131, 110, 255, sign]);
             let decoded = env.binary_to_term(&external);
-            decoded.map(|(term, _)| Copied::keep(term))
+            decoded.map(|(term, _)| Copied::of(term))
         };
         Some([limit(1)?, limit(0)?])
     });

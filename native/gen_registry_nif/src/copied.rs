@@ -16,6 +16,10 @@ const ENVIRONMENT: usize = 1024;
 /// is gone.
 const SMALL: usize = 1024;
 
+/// How the external format of a reference without a number begins. The VM writes such a one, but reads
+/// four bytes too many of it, and takes what follows for something else: it may end.
+const NO_NUMBERS: [u8; 3] = [90, 0, 0];
+
 /// A term in an environment of its own.
 pub struct Copied {
     env: *mut ErlNifEnv,
@@ -32,6 +36,35 @@ unsafe impl Send for Copied {}
 unsafe impl Sync for Copied {}
 
 impl Copied {
+    /// The VM's copy: it holds all of a binary that a part of is in the term.
+    pub fn of(term: Term<'_>) -> Self {
+        // SAFETY: the environment is this copy's alone, and `term` is alive for this call.
+        let (env, term) = unsafe {
+            let env = enif_alloc_env();
+            (env, enif_make_copy(env, term.as_c_arg()))
+        };
+        Self {
+            env,
+            term,
+            flat: None,
+        }
+    }
+
+    /// What the VM reads in the external format of a term.
+    fn from_external(external: &[u8]) -> Option<Self> {
+        // SAFETY: any thread may allocate one.
+        let env = unsafe { enif_alloc_env() };
+        let mut copied = Self {
+            env,
+            term: ErlNifTerm::default(),
+            flat: None,
+        };
+        let (bytes, size) = (external.as_ptr(), external.len());
+        // SAFETY: the bytes are alive for this call, which writes the term if it reads any of them.
+        let read = unsafe { enif_binary_to_term(copied.env, bytes, size, &mut copied.term, 0) };
+        (read > 0).then_some(copied)
+    }
+
     /// A copy of the term in `env`.
     pub fn term<'a>(&self, env: Env<'a>) -> Term<'a> {
         // SAFETY: the source is alive as long as `self`, and the copy is made in `env`.
@@ -47,21 +80,17 @@ impl Opaque for Copied {
     fn keep(probe: Term<'_>) -> Self {
         point!(c"keep");
         let external = probe.to_binary();
+        let readable = !external.windows(3).any(|bytes| bytes == NO_NUMBERS);
         let is_leaf = probe.is_number() || probe.is_ref() || probe.is_pid() || probe.is_port();
-        // SAFETY: the environment is this copy's alone, and `probe` is alive for this call.
-        let (env, term, comes_back) = unsafe {
-            let env = enif_alloc_env();
-            let built = (!is_leaf).then(|| built(env, &external)).flatten();
+        let rebuilt = (readable && !is_leaf)
+            .then(|| Self::from_external(&external))
+            .flatten()
             // The VM promises no more than that most terms come back.
-            let same = built.filter(|built| enif_is_identical(*built, probe.as_c_arg()) != 0);
-            let term = same.unwrap_or_else(|| enif_make_copy(env, probe.as_c_arg()));
-            (env, term, is_leaf || same.is_some())
-        };
-        Self {
-            env,
-            term,
-            flat: (comes_back && external.len() <= SMALL).then(|| Arc::new(external.to_vec())),
-        }
+            .filter(|rebuilt| rebuilt.is(probe));
+        let comes_back = rebuilt.is_some() || (readable && is_leaf);
+        let mut kept = rebuilt.unwrap_or_else(|| Self::of(probe));
+        kept.flat = (comes_back && external.len() <= SMALL).then(|| Arc::new(external.to_vec()));
+        kept
     }
 
     fn is(&self, probe: Term<'_>) -> bool {
@@ -78,18 +107,6 @@ impl Opaque for Copied {
     fn flat(&self) -> Option<Arc<Vec<u8>>> {
         self.flat.clone()
     }
-}
-
-/// The term that the external format of a term makes in an environment.
-///
-/// # Safety
-///
-/// The environment is the caller's alone.
-unsafe fn built(env: *mut ErlNifEnv, external: &[u8]) -> Option<ErlNifTerm> {
-    let mut term = ErlNifTerm::default();
-    // SAFETY: the bytes are alive for this call, which writes the term if it reads any of them.
-    let read = unsafe { enif_binary_to_term(env, external.as_ptr(), external.len(), &mut term, 0) };
-    (read > 0).then_some(term)
 }
 
 impl Drop for Copied {

@@ -3,7 +3,6 @@
 use std::panic::RefUnwindSafe;
 
 use parking_lot::Mutex;
-use registry_table::Opaque;
 use rustler::{Encoder, Env, Resource, ResourceArc, Term};
 
 use crate::atoms;
@@ -19,7 +18,7 @@ impl RefUnwindSafe for Held {}
 impl Resource for Held {}
 
 fn hold(term: Term<'_>) -> ResourceArc<Held> {
-    ResourceArc::new(Held(Mutex::new(Some(Copied::keep(term)))))
+    ResourceArc::new(Held(Mutex::new(Some(Copied::of(term)))))
 }
 
 fn take<'a>(env: Env<'a>, held: &Held) -> Term<'a> {
