@@ -104,7 +104,7 @@ defmodule GenRegistry do
 
   import GenRegistry.Options, only: [server!: 1, timeout!: 1, validate!: 4]
 
-  alias GenRegistry.{Options, Server, Table, Types}
+  alias GenRegistry.{Held, Nested, Options, Server, Table, Types}
 
   @gen_module Application.compile_env(:gen_registry, :gen_module, GenServer)
 
@@ -410,7 +410,7 @@ defmodule GenRegistry do
     timeout!(timeout)
 
     if Table.id?(id),
-      do: @gen_module.call(registry, {:stop, id}, timeout),
+      do: @gen_module.call(registry, stop_request(registry, id), timeout),
       else: {:error, :not_found}
   end
 
@@ -495,7 +495,7 @@ defmodule GenRegistry do
 
       {:error, :not_found} ->
         validate_size!(id)
-        @gen_module.call(registry, {:register, id, pid, parent(pid)}, :infinity)
+        @gen_module.call(registry, {:register, id, pid, parent(pid), Nested.starter()}, :infinity)
     end
   end
 
@@ -678,22 +678,30 @@ defmodule GenRegistry do
     end
   end
 
-  # The registry itself is also told until when the caller waits, and the arguments stay out of its
-  # heap. A process that stands in for it, and one that may be of another version, get the request.
+  # The registry itself is also told until when the caller waits, and in which start it is, and the
+  # arguments stay out of its heap. A process that stands in for it, and one that may be of another
+  # version, get the request.
+  defp request(registry, kind, id, args, timeout) do
+    if itself?(registry),
+      do: {kind, id, Held.hold(args), deadline(timeout), Nested.starter()},
+      else: {kind, id, args}
+  end
+
+  defp stop_request(registry, id) do
+    starter = itself?(registry) && Nested.starter()
+    if starter, do: {:stop, id, starter}, else: {:stop, id}
+  end
+
   if @gen_module == GenServer do
-    defp request(registry, kind, id, args, timeout) when is_atom(registry) do
-      if Process.whereis(registry) == Table.owner(registry),
-        do: {kind, id, GenRegistry.Held.hold(args), deadline(timeout)},
-        else: {kind, id, args}
+    defp itself?(registry) do
+      is_atom(registry) and Process.whereis(registry) == Table.owner(registry)
     end
+  else
+    defp itself?(_registry), do: false
   end
 
-  defp request(_registry, kind, id, args, _timeout), do: {kind, id, args}
-
-  if @gen_module == GenServer do
-    defp deadline(:infinity), do: :infinity
-    defp deadline(timeout), do: System.monotonic_time(:millisecond) + timeout
-  end
+  defp deadline(:infinity), do: :infinity
+  defp deadline(timeout), do: System.monotonic_time(:millisecond) + timeout
 
   # Before it goes into a message: what the term shares, its copy does not.
   defp validate_size!(id) do

@@ -96,12 +96,6 @@ defmodule GenRegistry.Actions do
     put_in(state.clearing[starter], id)
   end
 
-  # With those that are waiting to be handled already.
-  def act(state, {:probe, id, froms}) do
-    if state.unprobed == [], do: send(self(), :probe)
-    update_in(state.unprobed, &Enum.reduce(froms, &1, fn from, all -> [{id, from} | all] end))
-  end
-
   defp unwatch(state, request) do
     %{state | callers: Callers.unwatch(state.callers, Schedule.from(request))}
   end

@@ -1,6 +1,6 @@
 defmodule GenRegistry.Callers do
   @moduledoc false
-  # What a server knows of those who wait for it: whether they still do, and whose children they are.
+  # What a server knows of those who wait for it: whether they still do.
 
   alias GenRegistry.{Table, Types}
 
@@ -21,7 +21,7 @@ defmodule GenRegistry.Callers do
   says nothing else.
   """
   @spec waiting?(GenServer.from()) :: boolean
-  def waiting?({pid, _tag}) when node(pid) == node(), do: Table.local?(pid) and Table.alive?(pid)
+  def waiting?({pid, _tag}) when node(pid) == node(), do: Table.alive?(pid)
   def waiting?({pid, _tag}), do: node(pid) in Node.list(:connected)
 
   @doc "Watches a caller that waits for an id, if it is on another node."
@@ -61,20 +61,4 @@ defmodule GenRegistry.Callers do
   end
 
   def down(_callers, _monitor), do: nil
-
-  @doc """
-  The first of the registry's processes among a process and its ancestors: a starter, or a worker,
-  which is known once its init is over. Asking them may take a while.
-  """
-  @spec known_ancestor(pid, Table.t()) :: pid | nil
-  def known_ancestor(pid, table) do
-    if Table.known?(table, pid) do
-      pid
-    else
-      case Process.info(pid, :parent) do
-        {:parent, parent} when is_pid(parent) -> known_ancestor(parent, table)
-        _ -> nil
-      end
-    end
-  end
 end

@@ -53,6 +53,15 @@ defmodule GenRegistry.CleanRoom do
     ArgumentError -> []
   end
 
+  @doc "Does what has to be done before others' signals come, and before messages are sent."
+  @spec shield :: :ok
+  def shield do
+    :erlang.process_flag(:trap_exit, true)
+    # It would go with the messages.
+    :seq_trace.set_token([])
+    :ok
+  end
+
   @doc "Sets the flags as they were."
   @spec reset_flags(t) :: :ok
   def reset_flags(room), do: set_flags(room.flags)
@@ -70,8 +79,8 @@ defmodule GenRegistry.CleanRoom do
   """
   @spec restore(t, ours? :: (term -> boolean)) :: :ok
   def restore(room, ours?) do
+    shield()
     reset_flags(room)
-    :seq_trace.set_token([])
 
     if :erlang.process_info(self(), :message_queue_len) != {:message_queue_len, 0},
       do: drop_messages(ours?)

@@ -7,51 +7,45 @@ defmodule GenRegistry.Line do
   alias GenRegistry.{Schedule, Tickets}
 
   defstruct requests: Tickets.new(),
-            # Whom each is from, to its ticket.
-            froms: %{},
             # Callers to the tickets of their starts and registrations; keys of arguments to those of
             # starts.
             callers: %{},
             arguments: %{},
-            # The tickets of stops and registrations, and of requests whose callers are in a worker's
-            # init.
+            # The tickets of stops and registrations, and of requests that are nested in a start.
             barriers: Tickets.new(),
-            nested: Tickets.new(),
-            # Those of whom it has not been asked yet whether they are, by their tickets.
-            unprobed: %{}
+            nested: Tickets.new()
 
   @opaque t ::
-            :none | {:one, ticket, Schedule.request(), probed? :: boolean} | %__MODULE__{}
+            :none | {:one, ticket, Schedule.request(), nested? :: boolean} | %__MODULE__{}
   @type ticket :: Tickets.ticket()
 
   @doc "Nobody waits."
   @spec new :: t
   def new, do: :none
 
-  @doc "Adds a request. `probed?` says whether it is known already whether its caller is nested."
-  @spec add(t, ticket, Schedule.request(), probed? :: boolean) :: t
-  def add(:none, ticket, request, probed?), do: {:one, ticket, request, probed?}
+  @doc "Adds a request. `nested?` says whether it is nested in a start."
+  @spec add(t, ticket, Schedule.request(), nested? :: boolean) :: t
+  def add(:none, ticket, request, nested?), do: {:one, ticket, request, nested?}
 
-  def add(line, ticket, request, probed?) do
-    line |> indexed() |> add_indexed(ticket, request, probed?)
+  def add(line, ticket, request, nested?) do
+    line |> indexed() |> add_indexed(ticket, request, nested?)
   end
 
   defp indexed(:none), do: %__MODULE__{}
 
-  defp indexed({:one, ticket, request, probed?}) do
-    add_indexed(%__MODULE__{}, ticket, request, probed?)
+  defp indexed({:one, ticket, request, nested?}) do
+    add_indexed(%__MODULE__{}, ticket, request, nested?)
   end
 
   defp indexed(line), do: line
 
-  defp add_indexed(line, ticket, request, probed?) do
-    {caller, _tag} = from = Schedule.from(request)
+  defp add_indexed(line, ticket, request, nested?) do
+    {caller, _tag} = Schedule.from(request)
 
     line = %{
       line
       | requests: Tickets.put(line.requests, ticket, request),
-        froms: Map.put(line.froms, from, ticket),
-        unprobed: if(probed?, do: line.unprobed, else: Map.put(line.unprobed, ticket, from))
+        nested: if(nested?, do: Tickets.put(line.nested, ticket, nil), else: line.nested)
     }
 
     case request do
@@ -74,7 +68,7 @@ defmodule GenRegistry.Line do
   @doc "The first request, with its ticket."
   @spec first(t) :: {ticket, Schedule.request()} | nil
   def first(:none), do: nil
-  def first({:one, ticket, request, _probed?}), do: {ticket, request}
+  def first({:one, ticket, request, _nested?}), do: {ticket, request}
   def first(line), do: Tickets.first(line.requests)
 
   @doc "Takes requests from the front for as long as `wanted?` says so."
@@ -125,7 +119,7 @@ defmodule GenRegistry.Line do
 
   @doc "Takes the request with this ticket, which is there."
   @spec delete(t, ticket, Schedule.request()) :: t
-  def delete({:one, ticket, _request, _probed?}, ticket, _), do: :none
+  def delete({:one, ticket, _request, _nested?}, ticket, _), do: :none
 
   def delete(line, ticket, request) do
     requests = Tickets.delete(line.requests, ticket)
@@ -133,16 +127,14 @@ defmodule GenRegistry.Line do
   end
 
   defp delete(line, requests, ticket, request) do
-    {caller, _tag} = from = Schedule.from(request)
+    {caller, _tag} = Schedule.from(request)
 
     line = %{
       line
       | requests: requests,
-        froms: Map.delete(line.froms, from),
         callers: drop(line.callers, caller, ticket),
         barriers: Tickets.delete(line.barriers, ticket),
-        nested: Tickets.delete(line.nested, ticket),
-        unprobed: Map.delete(line.unprobed, ticket)
+        nested: Tickets.delete(line.nested, ticket)
     }
 
     case request do
@@ -154,39 +146,11 @@ defmodule GenRegistry.Line do
     end
   end
 
-  @doc "Finds a request by whom it is from."
-  @spec find(t, GenServer.from()) :: {ticket, Schedule.request()} | nil
-  def find(line, from) do
-    with %{froms: %{^from => ticket}, requests: requests} <- indexed(line) do
-      {ticket, Tickets.get(requests, ticket)}
-    else
-      _ -> nil
-    end
-  end
-
-  @doc "Notes that the caller of the request that `find/2` found is in a worker's init."
-  @spec nest(t, ticket) :: t
-  def nest(line, ticket) do
-    line = indexed(line)
-    nested = line.nested |> Tickets.delete(ticket) |> Tickets.put(ticket, nil)
-    %{line | nested: nested}
-  end
-
-  @doc "Whether anybody in the line is in a worker's init."
+  @doc "Whether anything in the line is nested in a start."
   @spec nested?(t) :: boolean
-  def nested?(%__MODULE__{nested: nested}), do: Tickets.size(nested) > 0
-  def nested?(_none_or_one), do: false
-
-  @doc "Those of whom it has not been asked yet whether they are nested. Each is named once."
-  @spec unprobed(t) :: {[GenServer.from()], t}
-  def unprobed(:none), do: {[], :none}
-  def unprobed({:one, _, _, true} = line), do: {[], line}
-
-  def unprobed({:one, ticket, request, false}) do
-    {[Schedule.from(request)], {:one, ticket, request, true}}
-  end
-
-  def unprobed(line), do: {Map.values(line.unprobed), %{line | unprobed: %{}}}
+  def nested?(:none), do: false
+  def nested?({:one, _ticket, _request, nested?}), do: nested?
+  def nested?(line), do: Tickets.size(line.nested) > 0
 
   defp put(index, key, ticket) do
     tickets = Map.get(index, key, Tickets.new())

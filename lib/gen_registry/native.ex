@@ -74,8 +74,11 @@ defmodule GenRegistry.Native do
   @spec processes(atom) :: [{pid, parent}]
   def processes(_name), do: not_loaded()
 
-  @spec alive(pid) :: boolean
+  @spec alive(term) :: boolean
   def alive(_pid), do: not_loaded()
+
+  @spec local(term) :: boolean
+  def local(_pid), do: not_loaded()
 
   @spec id?(term) :: boolean | :sealed
   def id?(_term), do: not_loaded()
@@ -111,6 +114,18 @@ defmodule GenRegistry.Native do
 
   @spec known(registry, pid) :: boolean
   def known(_registry, _pid), do: not_loaded()
+
+  # What starters say of themselves, and what is known of them all.
+
+  @spec begin_start(atom) :: :ok
+  def begin_start(_name), do: not_loaded()
+
+  @spec end_start :: :ok
+  def end_start, do: not_loaded()
+
+  # `:idle` if no process at all is busy with a start.
+  @spec starter_among([pid]) :: pid | nil | :idle
+  def starter_among(_way), do: not_loaded()
 
   @spec promise(registry, term, parent) :: boolean | :sealed
   def promise(_registry, _id, _parent), do: not_loaded()

@@ -93,8 +93,6 @@ defmodule GenRegistry.Schedule do
     * `{:reply, request, reply}`
     * `{:share, requests, reason}` - reply to all of these with the failure
     * `{:forget, request}` - nobody waits for it
-    * `{:probe, id, froms}` - find out which of these callers are in a worker's init, and tell
-      `nested/4` of each
   """
   @type action ::
           {:start, pid | :new, id, request}
@@ -104,7 +102,6 @@ defmodule GenRegistry.Schedule do
           | {:reply, request, term}
           | {:share, [request], reason :: term}
           | {:forget, request}
-          | {:probe, id, [from]}
 
   @doc "Nothing is in flight yet."
   @spec new(pos_integer, (from -> boolean)) :: t
@@ -126,53 +123,71 @@ defmodule GenRegistry.Schedule do
 
   ## Requests
 
-  @doc "A caller asks for an id that has no live worker, or wants its worker stopped."
-  @spec request(t, id, request) :: {t, [action]}
-  def request(%{tickets: ticket} = schedule, id, request) do
+  @doc """
+  A caller asks for an id that has no live worker, or wants its worker stopped.
+
+  `starter` is the one in whose start that is nested, of this registry or another, or `nil`. What a
+  start waits for is not held to the bound, for it may depend on that start's place. And it can wait
+  neither for its own start to be stopped, nor for the end of it to take the id.
+  """
+  @spec request(t, id, request, starter :: pid | nil) :: {t, [action]}
+  def request(%{tickets: ticket} = schedule, id, request, starter) do
     schedule = %{schedule | tickets: ticket + 1}
 
     case schedule.flights do
-      %{^id => flight} -> join(schedule, id, flight, ticket, request)
-      %{} -> begin(schedule, id, ticket, request)
+      %{^id => flight} -> join(schedule, id, flight, ticket, request, starter)
+      %{} -> begin(schedule, id, ticket, request, starter != nil)
     end
   end
 
   # A lone request needs no line, if it is its turn.
-  defp begin(schedule, id, ticket, {kind, from, _, _} = request)
+  defp begin(schedule, id, ticket, {kind, from, _, _} = request, nested?)
        when kind in [:lookup_or_start, :start] do
-    if place?(schedule) and schedule.waiting?.(from),
-      do: launch(schedule, id, request, Line.new(), :bounded),
-      else: start_next(schedule, id, Line.add(Line.new(), ticket, request, false))
+    if (nested? or place?(schedule)) and schedule.waiting?.(from),
+      do: launch(schedule, id, request, Line.new(), kind(nested?)),
+      else: start_next(schedule, id, Line.add(Line.new(), ticket, request, nested?))
   end
 
-  defp begin(schedule, id, ticket, request) do
-    start_next(schedule, id, Line.add(Line.new(), ticket, request, false))
+  defp begin(schedule, id, ticket, request, nested?) do
+    start_next(schedule, id, Line.add(Line.new(), ticket, request, nested?))
   end
+
+  defp kind(true = _nested?), do: :nested
+  defp kind(false), do: :bounded
 
   # Stops of one id that nobody wants started in between are one stop.
-  defp join(schedule, id, {{:stopping, stops} = stage, line}, ticket, {:stop, _} = stop) do
+  defp join(schedule, id, {{:stopping, stops} = stage, line}, ticket, {:stop, _} = stop, starter) do
     case Line.first(line) do
       nil -> {put(schedule, id, {:stopping, [stop | stops]}, line), []}
-      _ -> {put(schedule, id, stage, Line.add(line, ticket, stop, false)), []}
+      _ -> {put(schedule, id, stage, Line.add(line, ticket, stop, starter != nil)), []}
     end
   end
 
-  # The worker itself, in its init, takes the name that it is started for.
-  defp join(schedule, id, {{:starting, pid, _, _}, _}, _ticket, {:register, _, _, pid} = request) do
+  # In its own start.
+  defp join(schedule, _id, {{:starting, starter, _, _}, _}, _ticket, {:stop, _} = stop, starter) do
+    {schedule, [{:reply, stop, :ok}]}
+  end
+
+  # The worker itself, in its init, takes the name that it is started for; or has another take it.
+  defp join(
+         schedule,
+         id,
+         {{:starting, starter, _, _}, _},
+         _,
+         {:register, _, _, parent} = request,
+         own
+       )
+       when starter in [parent, own] do
     {schedule, [{:register, id, request}]}
   end
 
-  defp join(schedule, id, {stage, line}, ticket, request) do
-    probe? =
-      case stage do
-        {:queued, _} -> true
-        # It may be the worker itself, which would wait for the end of its own init.
-        {:starting, _, _, _} -> elem(request, 0) in [:stop, :register]
-        _ -> false
-      end
+  defp join(schedule, id, {{:queued, first}, line}, ticket, request, starter)
+       when starter != nil do
+    schedule |> unqueue(first) |> start_next(id, Line.add(line, ticket, request, true))
+  end
 
-    line = Line.add(line, ticket, request, probe?)
-    {put(schedule, id, stage, line), if(probe?, do: [{:probe, id, [from(request)]}], else: [])}
+  defp join(schedule, id, {stage, line}, ticket, request, starter) do
+    {put(schedule, id, stage, Line.add(line, ticket, request, starter != nil)), []}
   end
 
   @doc "A caller waits no more: nothing is begun on its behalf. What was begun goes on."
@@ -203,40 +218,6 @@ defmodule GenRegistry.Schedule do
   defp left(schedule, id, stage, line), do: {put(schedule, id, stage, line), []}
 
   defp forget(requests), do: for(request <- requests, do: {:forget, request})
-
-  @doc """
-  A caller that waits for an id turned out to be in the init of what `starter` is busy with.
-
-  What it waits for is not held to the bound, for that may depend on its own place. And it can wait
-  neither for its own start to be stopped, nor for the end of it to take the id.
-  """
-  @spec nested(t, id, from, pid) :: {t, [action]}
-  def nested(schedule, id, from, starter) do
-    with %{^id => {stage, line}} <- schedule.flights,
-         {ticket, request} <- Line.find(line, from) do
-      nested(schedule, id, stage, line, ticket, request, starter)
-    else
-      # It has its answer.
-      _ -> {schedule, []}
-    end
-  end
-
-  defp nested(schedule, _id, {:starting, starter, _, _}, _line, _, {:stop, _} = stop, starter) do
-    {schedule, [{:reply, stop, :ok}]}
-  end
-
-  defp nested(schedule, id, {:starting, starter, _, _} = stage, line, ticket, request, starter)
-       when elem(request, 0) == :register do
-    {put(schedule, id, stage, Line.delete(line, ticket, request)), [{:register, id, request}]}
-  end
-
-  defp nested(schedule, id, {:queued, first}, line, ticket, _request, _starter) do
-    schedule |> unqueue(first) |> start_next(id, Line.nest(line, ticket))
-  end
-
-  defp nested(schedule, id, stage, line, ticket, _request, _starter) do
-    {put(schedule, id, stage, Line.nest(line, ticket)), []}
-  end
 
   ## What comes next for an id
 
@@ -274,10 +255,8 @@ defmodule GenRegistry.Schedule do
         launch(schedule, id, request, Line.delete(line, ticket, request), :bounded)
 
       true ->
-        {froms, line} = Line.unprobed(line)
         schedule = put(schedule, id, {:queued, ticket}, line)
-        schedule = %{schedule | queue: Tickets.put(schedule.queue, ticket, id)}
-        {schedule, if(froms == [], do: [], else: [{:probe, id, froms}])}
+        {%{schedule | queue: Tickets.put(schedule.queue, ticket, id)}, []}
     end
   end
 

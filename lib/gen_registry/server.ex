@@ -41,8 +41,6 @@ defmodule GenRegistry.Server do
     callers: Callers.new(),
     # Of the two processes.
     monitors: %{},
-    # Callers who wait for their turn and may be nested, as `{id, from}`.
-    unprobed: [],
     # Dead starters to the ids that wait for what they left.
     clearing: %{},
     # Starts that found no room, but may: it is not known yet what a killed starter left.
@@ -135,11 +133,12 @@ defmodule GenRegistry.Server do
 
   def handle_call({kind, id, args}, from, state)
       when kind in [:lookup_or_start, :start] and is_list(args) do
-    start(state, kind, id, from, {:plain, args})
+    start(state, kind, id, from, {:plain, args}, nil)
   end
 
-  # As `GenRegistry` itself asks: the arguments are held, and the caller waits until the deadline.
-  def handle_call({kind, id, args, deadline} = request, from, state)
+  # As `GenRegistry` itself asks: the arguments are held, the caller waits until the deadline, and may be
+  # in the start that `starter` runs.
+  def handle_call({kind, id, args, deadline, starter} = request, from, state)
       when kind in [:lookup_or_start, :start] do
     cond do
       not Held.held?(args) ->
@@ -147,7 +146,7 @@ defmodule GenRegistry.Server do
 
       # A number is less than an atom.
       System.monotonic_time(:millisecond) < deadline ->
-        start(state, kind, id, from, args)
+        start(state, kind, id, from, args, starter)
 
       true ->
         Held.let_go(args)
@@ -155,17 +154,13 @@ defmodule GenRegistry.Server do
     end
   end
 
-  def handle_call({:stop, id}, {caller, _} = from, state) do
-    # It cannot end while it waits for its own end.
-    if Endings.worker(state.endings, id) == caller,
-      do: {:reply, :ok, state},
-      else: request(state, id, {:stop, from})
-  end
+  def handle_call({:stop, id}, from, state), do: stop(state, id, from, nil)
+  def handle_call({:stop, id, starter}, from, state), do: stop(state, id, from, starter)
 
-  def handle_call({:register, id, pid, parent}, from, state) when is_pid(pid) do
+  def handle_call({:register, id, pid, parent, starter}, from, state) when is_pid(pid) do
     with true <- Table.local?(pid),
          {:error, :not_found} <- Table.lookup_alive(state.name, id) do
-      request(state, id, {:register, from, pid, parent})
+      request(state, id, {:register, from, pid, parent}, starter)
     else
       _ -> {:reply, :no, state}
     end
@@ -279,35 +274,6 @@ defmodule GenRegistry.Server do
     {:noreply, state}
   end
 
-  # In a process of its own: callers may take their time to say whose children they are.
-  def handle_info(:probe, state) do
-    %{table: table, schedule: schedule} = state
-    server = self()
-
-    # Some have had their turn meanwhile.
-    waiting =
-      for {id, {caller, _} = from} <- state.unprobed,
-          node(caller) == node() and Schedule.in_flight?(schedule, id),
-          do: {id, from}
-
-    if waiting != [] do
-      Shutdown.apart(fn ->
-        for {id, {caller, _} = from} <- Enum.reverse(waiting),
-            ancestor = Callers.known_ancestor(caller, table),
-            do: send(server, {:descends, id, from, ancestor})
-      end)
-    end
-
-    {:noreply, %{state | unprobed: []}}
-  end
-
-  # It may be a starter that is busy, or a worker.
-  def handle_info({:descends, id, from, ancestor}, state) do
-    if Starters.starting(state.schedule.starters, ancestor),
-      do: {:noreply, carry_out(state, Schedule.nested(state.schedule, id, from, ancestor))},
-      else: {:noreply, state}
-  end
-
   def handle_info({:gave_up, id, caller}, state) do
     {:noreply, carry_out(state, Schedule.gave_up(state.schedule, id, caller))}
   end
@@ -376,7 +342,7 @@ defmodule GenRegistry.Server do
     {:reply, {:error, :unknown_call}, state}
   end
 
-  defp outcome?({:ok, pid}), do: is_pid(pid) and Table.local?(pid)
+  defp outcome?({:ok, pid}), do: is_pid(pid)
   defp outcome?({:failed, reason, shared?}), do: Held.held?(reason) and is_boolean(shared?)
   defp outcome?(_outcome), do: false
 
@@ -398,7 +364,14 @@ defmodule GenRegistry.Server do
 
   ## What the schedule decided
 
-  defp start(state, kind, id, from, args) do
+  defp stop(state, id, {caller, _} = from, starter) do
+    # It cannot end while it waits for its own end.
+    if Endings.worker(state.endings, id) == caller,
+      do: {:reply, :ok, state},
+      else: request(state, id, {:stop, from}, starter)
+  end
+
+  defp start(state, kind, id, from, args, starter) do
     case Table.lookup_alive(state.name, id) do
       {:ok, pid} ->
         Held.let_go(args)
@@ -406,26 +379,26 @@ defmodule GenRegistry.Server do
         {:reply, reply, state}
 
       {:error, :not_found} ->
-        request_start(state, id, {kind, from, Held.key(args), {args, received(state)}})
+        request_start(state, id, {kind, from, Held.key(args), {args, received(state)}}, starter)
     end
   end
 
   # Where there is no room, whoever asks is told so at once, rather than when its turn comes. But an
   # id in flight may need none, or its own: as may any, while it is not known what is left of others.
-  defp request_start(state, id, request) do
+  defp request_start(state, id, request, starter) do
     if bounded?(state) and state.clearing == %{} and
          not Schedule.in_flight?(state.schedule, id) and not Table.room?(state.table, id) do
       {:noreply, act(state, {:reply, request, {:error, :max_children}})}
     else
-      request(state, id, request)
+      request(state, id, request, starter)
     end
   end
 
   defp bounded?(state), do: state.max_children != :infinity
 
-  defp request(state, id, request) do
+  defp request(state, id, request, starter) do
     state = %{state | callers: Callers.watch(state.callers, id, Schedule.from(request))}
-    {:noreply, carry_out(state, Schedule.request(state.schedule, id, request))}
+    {:noreply, carry_out(state, Schedule.request(state.schedule, id, request, starter))}
   end
 
   ## Events

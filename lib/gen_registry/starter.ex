@@ -13,12 +13,12 @@ defmodule GenRegistry.Starter do
   alias GenRegistry.{CleanRoom, Events, Held, Server, Table}
 
   # How many workers it parents at the most, and of how many it takes starts again.
-  @most 256
-  @room 192
+  @most 64
+  @room 48
 
-  # After how many milliseconds of idleness it collects its garbage; and after as many more, it ends
-  # if it is not needed.
-  @idle 1_000
+  # How often it looks whether it is idle, in milliseconds. A timeout for each message instead would
+  # have to be set and cancelled for each start, which takes several microseconds.
+  @tick 1_000
 
   # How long it waits for what a failed start has left, in milliseconds.
   @leftovers 100
@@ -38,7 +38,8 @@ defmodule GenRegistry.Starter do
     takes: :more,
     # Links that are no workers'.
     strangers: [],
-    collected?: false
+    # Whether there was `:work` since the last tick, or `:none`. `nil` if there are no ticks.
+    since_tick: nil
   ]
 
   @type outcome :: {:ok, pid} | {:error, reason :: term}
@@ -111,78 +112,90 @@ defmodule GenRegistry.Starter do
 
   @impl true
   def handle_info({__MODULE__, {:run, id, args, from, queue_time}}, state) do
-    {:noreply, start_and_tell(%{state | collected?: false}, id, args, from, queue_time), @idle}
+    {:noreply, state |> start_and_tell(id, args, from, queue_time) |> busy()}
   end
 
   def handle_info({__MODULE__, {:shut_down, workers}}, state) do
     Enum.each(workers, &Process.exit(&1, :shutdown))
-    {:noreply, state, @idle}
+    {:noreply, state}
   end
 
   def handle_info({__MODULE__, :exit}, state), do: {:stop, :shutdown, state}
 
   def handle_info({__MODULE__, {:events, events}}, state) do
     Process.monitor(events)
-    {:noreply, %{state | events: events, room: CleanRoom.update(state.room)}, @idle}
+    {:noreply, %{state | events: events, room: CleanRoom.update(state.room)}}
   end
 
   # However the server ended, its workers have their time to end well. While the link is there, it
   # has not ended: a start may have left such a message.
   def handle_info({:EXIT, server, _reason}, %{server: server} = state) do
-    if server in CleanRoom.links(), do: {:noreply, state, @idle}, else: {:stop, :shutdown, state}
+    if server in CleanRoom.links(), do: {:noreply, state}, else: {:stop, :shutdown, state}
   end
 
   def handle_info({:EXIT, pid, reason}, state) do
     state = %{state | room: CleanRoom.unlinked(state.room)}
-    {:noreply, state |> note_exit(pid, reason) |> make_room(), @idle}
+    {:noreply, state |> note_exit(pid, reason) |> make_room() |> busy()}
   end
 
   def handle_info({:DOWN, monitor, :process, pid, reason}, state) do
     state = %{state | room: CleanRoom.unmonitored(state.room)}
-    {:noreply, note_down(state, monitor, pid, reason), @idle}
+    {:noreply, note_down(state, monitor, pid, reason)}
   end
 
-  def handle_info(:timeout, %{collected?: false} = state) do
-    :erlang.garbage_collect()
-    {:noreply, %{state | collected?: true}, @idle}
+  def handle_info({__MODULE__, :tick}, %{since_tick: :work} = state) do
+    {:noreply, tick(state, :none)}
   end
 
-  def handle_info(:timeout, state) do
+  # Idle since the last one: it collects its garbage, and ends if it is not needed.
+  def handle_info({__MODULE__, :tick}, state) do
     if CleanRoom.links() -- [state.server | state.strangers] == [],
       do: Server.spare(state.server, self())
 
-    {:noreply, state, :hibernate}
+    {:noreply, %{state | since_tick: nil}, :hibernate}
   end
 
   # What starts left behind.
-  def handle_info(_message, state), do: {:noreply, state, @idle}
+  def handle_info(_message, state), do: {:noreply, state}
 
   @impl true
-  def handle_cast(_message, state), do: {:noreply, state, @idle}
+  def handle_cast(_message, state), do: {:noreply, state}
 
   # What looks like a call may be from nobody that could be replied to.
   @impl true
   def handle_call(_message, {pid, _tag}, state) when is_pid(pid) do
-    {:reply, {:error, :unknown_call}, state, @idle}
+    {:reply, {:error, :unknown_call}, state}
   end
 
-  def handle_call(_message, _from, state), do: {:noreply, state, @idle}
+  def handle_call(_message, _from, state), do: {:noreply, state}
+
+  defp busy(%{since_tick: nil} = state), do: tick(state, :work)
+  defp busy(state), do: %{state | since_tick: :work}
+
+  defp tick(state, since_tick) do
+    Process.send_after(self(), {__MODULE__, :tick}, @tick)
+    %{state | since_tick: since_tick}
+  end
 
   ## A start
 
   defp start_and_tell(%{workers: nil} = state, id, args, from, _queue_time) do
     result = start_worker(state, id, args)
-    CleanRoom.restore(state.room, &ours?/1)
+    CleanRoom.shield()
 
     case CleanRoom.news(state.room, worker(result)) do
       {[], false, room} ->
         state = enough(%{state | room: room})
+        # First, so that nobody waits for it: it takes no other start before that is done.
         answer(state, id, from, result, state(state))
+        CleanRoom.restore(state.room, &ours?/1)
         state
 
       {links, monitors?, room} ->
+        CleanRoom.reset_flags(state.room)
         end_leftovers(state, result, links)
         answer(state, id, from, result, :handling)
+        CleanRoom.restore(state.room, &ours?/1)
         %{state | room: room} |> settle(result, links, monitors?) |> rest()
     end
   end
@@ -191,6 +204,7 @@ defmodule GenRegistry.Starter do
     begun = begin(state, id)
     result = start_worker(state, id, args)
     ended = System.monotonic_time()
+    CleanRoom.shield()
     CleanRoom.reset_flags(state.room)
     {links, monitors?, _room} = CleanRoom.news(state.room, worker(result))
     end_leftovers(state, result, links)
@@ -231,9 +245,13 @@ defmodule GenRegistry.Starter do
   def outcome({:raised, :exit, reason, _stacktrace}), do: {:error, reason}
 
   defp start_worker(state, id, args) do
-    with {:ok, pid} <- call_start_link(state.worker_module, args) do
-      register(state, id, pid)
-    end
+    Table.begin_start(state.name)
+
+    result =
+      with {:ok, pid} <- call_start_link(state.worker_module, args), do: register(state, id, pid)
+
+    Table.end_start()
+    result
   end
 
   defp call_start_link(worker_module, args) do

@@ -148,7 +148,7 @@ defmodule GenRegistry.Table do
   def owner(name), do: Native.owner(name)
 
   @doc """
-  Whether a process of this node is alive. `Process.alive?/1` waits for the end of all that the VM
+  Whether a pid is one of this VM, and its process alive. `Process.alive?/1` waits for the end of all that the VM
   has to undo of one that has just died, which may take seconds.
   """
   @spec alive?(pid) :: boolean
@@ -159,17 +159,12 @@ defmodule GenRegistry.Table do
   and is not.
   """
   @spec local?(pid) :: boolean
-  def local?(pid) do
-    _ = Native.alive(pid)
-    true
-  rescue
-    ArgumentError -> false
-  end
+  def local?(pid), do: Native.local(pid)
 
   @doc "Whether a term may be an id. It may not if it is too large, see `t:GenRegistry.Types.id/0`."
   @spec id?(term) :: boolean
   def id?(term) do
-    with :sealed <- Native.id?(term), do: Native.id?(Sealed.measured(term))
+    with :sealed <- Native.id?(term), do: id?(Sealed.measured(term))
   end
 
   @doc """
@@ -216,7 +211,7 @@ defmodule GenRegistry.Table do
           :ok | :dead | :closed | :pid_taken | {:id_taken, pid} | :id_too_large
   def register(table, id, pid, parent) do
     with :sealed <- Native.register(table, id, pid, parent),
-         do: Native.register(table, Sealed.measured(id), pid, parent)
+         do: register(table, Sealed.measured(id), pid, parent)
   end
 
   @doc """
@@ -225,7 +220,7 @@ defmodule GenRegistry.Table do
   """
   @spec retire(t, term) :: {pid, parent} | {:guest, pid} | :not_found
   def retire(table, id) do
-    with :sealed <- Native.retire(table, id), do: Native.retire(table, Sealed.measured(id))
+    with :sealed <- Native.retire(table, id), do: retire(table, Sealed.measured(id))
   end
 
   @doc "Frees an id if it is a guest's. While no registry runs, it goes by the last one's table."
@@ -274,8 +269,24 @@ defmodule GenRegistry.Table do
 
   defp promised(table, id, starter) do
     with :sealed <- Native.promise(table, id, starter),
-         do: Native.promise(table, Sealed.measured(id), starter)
+         do: promised(table, Sealed.measured(id), starter)
   end
+
+  @doc "The calling process begins the start of a worker of the registry of this name."
+  @spec begin_start(GenRegistry.name()) :: :ok
+  def begin_start(name), do: Native.begin_start(name)
+
+  @doc "The calling process is not busy with a start any more, as if it had died."
+  @spec end_start :: :ok
+  def end_start, do: Native.end_start()
+
+  @doc """
+  The first of these processes that is busy with a start, of any registry of this VM. `nil` if none is,
+  or if one before it is a worker of that registry, whose own start is over. `:idle` if no process at
+  all is busy.
+  """
+  @spec starter_among([pid]) :: pid | nil | :idle
+  def starter_among(way), do: Native.starter_among(way)
 
   @doc "Gives back what a starter was promised and has not used."
   @spec give_back(t, starter :: pid) :: :ok

@@ -39,7 +39,7 @@ use rustler::{Encoder, Env, Error, LocalPid, NifResult, ResourceArc, Term};
 
 use crate::copied::Copied;
 use crate::hot::{Failed, with_id};
-use crate::registry::{Handle, NAMES, Opened, Registered, Registry, Slot, is_alive};
+use crate::registry::{Handle, NAMES, Opened, Registered, Registry, STARTS, Slot, is_alive};
 use crate::timeslice::{TERM, VM_WORD, charge};
 use crate::unflatten::{size, to_term};
 use crate::words::{pid_from_local, pid_from_term, pid_to_term, term_word};
@@ -58,6 +58,7 @@ mod atoms {
         done,
         gone,
         guest,
+        idle,
         id_taken,
         id_too_large,
         nif_panicked,
@@ -379,6 +380,43 @@ fn known(handle: ResourceArc<Handle>, pid: LocalPid) -> bool {
 }
 
 #[rustler::nif]
+fn begin_start<'a>(env: Env<'a>, name: Term<'a>) -> NifResult<rustler::Atom> {
+    if !name.is_atom() {
+        return Err(Error::BadArg);
+    }
+    let pid = pid_from_local(env.pid()).ok_or(Error::BadArg)?;
+    STARTS.begin(pid, term_word(name));
+    Ok(atoms::ok())
+}
+
+#[rustler::nif]
+fn end_start(env: Env<'_>) -> NifResult<rustler::Atom> {
+    STARTS.end(pid_from_local(env.pid()).ok_or(Error::BadArg)?);
+    Ok(atoms::ok())
+}
+
+#[rustler::nif]
+fn starter_among<'a>(env: Env<'a>, way: Vec<Term<'a>>) -> Term<'a> {
+    if STARTS.is_empty() {
+        return atoms::idle().to_term(env);
+    }
+    let way: Vec<_> = way.into_iter().map_while(pid_from_term).collect();
+    let found = way
+        .iter()
+        .enumerate()
+        .find_map(|(nth, &pid)| Some((nth, STARTS.busy(pid)?)));
+    let Some((nth, name)) = found else {
+        return atoms::nil().to_term(env);
+    };
+    let slot = NAMES.get(name);
+    let worker = |pid| slot.is_some_and(|slot| slot.knows(pid));
+    if way[..nth].iter().any(|&pid| worker(pid)) {
+        return atoms::nil().to_term(env);
+    }
+    pid_to_term(env, way[nth])
+}
+
+#[rustler::nif]
 fn give_back(handle: ResourceArc<Handle>, parent: LocalPid) -> rustler::Atom {
     if let Some(parent) = pid_from_local(parent) {
         handle.give_back(parent);
@@ -400,8 +438,13 @@ fn reclaiming() -> rustler::Atom {
 }
 
 #[rustler::nif]
-fn alive(env: Env<'_>, pid: LocalPid) -> bool {
-    env.is_process_alive(pid)
+fn alive(env: Env<'_>, pid: Term<'_>) -> bool {
+    pid_from_term(pid).is_some_and(|pid| is_alive(env, pid))
+}
+
+#[rustler::nif]
+fn local(pid: Term<'_>) -> bool {
+    pid_from_term(pid).is_some()
 }
 
 #[rustler::nif]

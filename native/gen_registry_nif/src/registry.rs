@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
-use registry_table::{Conflict, Id, Names, Pid, Published, Table, Worker, drop_later, pin};
+use registry_table::{Conflict, Id, Names, Pid, Published, Starts, Table, Worker, drop_later, pin};
 use rustler::{Env, LocalPid, Monitor, Resource, ResourceArc, Term};
 
 use crate::copied::Copied;
@@ -13,6 +13,9 @@ use crate::words::{pid_from_local, pid_to_local};
 
 /// The registries of this VM by their names' atoms.
 pub static NAMES: Names<Slot> = Names::new();
+
+/// Which processes of this VM are busy with a start.
+pub static STARTS: Starts = Starts::new();
 
 /// What there is under one name.
 #[derive(Default)]
@@ -100,6 +103,12 @@ impl Slot {
         if let Some(last) = self.last().filter(|_| !is_alive(env, pid)) {
             last.forget(pid);
         }
+    }
+
+    /// Whether a process is one of the last registry of this name, and no guest.
+    pub fn knows(&self, pid: Pid) -> bool {
+        let known = self.last().and_then(|last| last.table().known(pid));
+        known.is_some_and(|known| !known.is_guest())
     }
 
     /// Frees the id of a guest of the last registry of this name, which need not run. `None` if
@@ -246,6 +255,7 @@ impl Registry {
     /// Forgets a process that is dead.
     pub fn forget(&self, pid: Pid) {
         point!(c"down");
+        STARTS.end(pid);
         self.close(pid);
         self.table().remove(pid);
         self.let_go_if_drained();

@@ -4,6 +4,7 @@
 //! [`Pid`] is one word, and what fits no words is an [`Opaque`] of the caller's.
 //!
 //! - [`Table`] holds the workers of one registry.
+//! - [`Starts`] knows which processes of the VM are busy with a start.
 //! - [`Names`] finds a registry's slot by its name, [`Published`] is the table in that slot.
 //!
 //! # Consistency
@@ -38,6 +39,7 @@ mod pids;
 mod published;
 mod segment;
 mod shard;
+mod starts;
 mod sync;
 mod table;
 
@@ -47,4 +49,5 @@ pub use epoch::{Pinned, collect, drop_later, is_stopped, pin};
 pub use id::{Id, Opaque, Pid, Remembered, Stored};
 pub use names::Names;
 pub use published::Published;
+pub use starts::Starts;
 pub use table::{Conflict, Cursor, Table, Worker};

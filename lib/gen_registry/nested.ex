@@ -1,0 +1,76 @@
+defmodule GenRegistry.Nested do
+  @moduledoc false
+  # Finds out in the start of which worker the calling process is: in its `start_link`, in its init, or
+  # in a process that one of these spawned, or in a task of theirs. What such a process asks for is
+  # nested in that start, which may wait for it.
+
+  alias GenRegistry.Table
+
+  @doc "The starter that runs the start in which the calling process is, or `nil`. It may be of any registry."
+  @spec starter :: pid | nil
+  def starter do
+    ancestors = ancestors()
+
+    case Table.starter_among([self() | ancestors]) do
+      # Usual callers need nothing else.
+      :idle -> nil
+      nil -> starter_beyond(ancestors)
+      starter -> joined(starter, [self() | ancestors])
+    end
+  end
+
+  # A process that was spawned bare does not know its ancestors, and those of a task are not its
+  # callers.
+  defp starter_beyond(ancestors) do
+    (ancestors == [] && starter_above(parent(self()), [self()])) ||
+      starter_above(caller(), [self()])
+  end
+
+  defp starter_above(nil, _way), do: nil
+
+  defp starter_above(pid, way) do
+    way = way ++ [pid]
+
+    case Table.starter_among(way) do
+      nil -> starter_above(parent(pid), way)
+      :idle -> nil
+      starter -> joined(starter, way)
+    end
+  end
+
+  # A process that an earlier start left behind without a link is in none.
+  defp joined(starter, way) do
+    case Enum.take_while(way, &(&1 != starter)) do
+      [] -> starter
+      below -> if linked?(List.last(below), starter), do: starter
+    end
+  end
+
+  defp linked?(pid, starter) do
+    with {:links, links} <- Process.info(pid, :links),
+         false <- starter in links,
+         {:monitors, monitors} <- Process.info(starter, :monitors) do
+      {:process, pid} in monitors
+    else
+      true -> true
+      nil -> false
+    end
+  end
+
+  defp ancestors, do: :"$ancestors" |> Process.get() |> pids()
+
+  defp caller, do: :"$callers" |> Process.get() |> pids() |> List.first()
+
+  # Those of processes with names are the names.
+  defp pids(list) when is_list(list),
+    do: for(pid <- list, is_pid(pid), Table.local?(pid), do: pid)
+
+  defp pids(_no_list), do: []
+
+  defp parent(pid) do
+    case Process.info(pid, :parent) do
+      {:parent, parent} when is_pid(parent) -> if Table.local?(parent), do: parent
+      _ -> nil
+    end
+  end
+end
