@@ -900,4 +900,48 @@ defmodule GenRegistry.IdsTest do
       assert GenRegistry.lookup_id(registry, pid) in [{:ok, id.()}, {:error, :not_found}]
     end
   end
+
+  # Of these, a map of the VM with more than 32 keys cannot take the first two, and takes the others for
+  # two, though they may be `===`.
+  test "references of other nodes with more numbers than usual, while many are in flight",
+       context do
+    _ = :a@b
+
+    reference = fn numbers ->
+      words = for number <- numbers, into: <<>>, do: <<number::32>>
+
+      :erlang.binary_to_term(
+        <<131, 90, length(numbers)::16, 119, 3, "a@b", 7::32, words::binary>>
+      )
+    end
+
+    name = context.test
+    start_supervised!({GenRegistry, worker_module: FunWorker, name: name, max_starting: 200})
+    ids = Enum.to_list(1..50) ++ Enum.map([[1, 2, 3], [1, 2, 3, 4, 5], [1], [1, 0]], reference)
+    test = self()
+
+    starts =
+      for id <- ids do
+        Task.async(fn ->
+          wait = fn -> receive(do: (:go_on -> IdleWorker.start_link())) end
+
+          GenRegistry.lookup_or_start(name, id, [
+            fn -> send(test, {:starting, self()}) && wait.() end
+          ])
+        end)
+      end
+
+    different = ids |> Enum.uniq_by(&:erlang.term_to_binary/1) |> length()
+    same = if reference.([1]) === reference.([1, 0]), do: 1, else: 0
+    starters = for _ <- 1..(different - same), do: assert_receive({:starting, pid}, 5_000) && pid
+    assert GenRegistry.info(name).starting == different - same
+    for pid <- starters, do: send(pid, :go_on)
+    pids = for {:ok, pid} <- Task.await_many(starts), uniq: true, do: pid
+    assert length(pids) == different - same
+    assert GenRegistry.count(name) == different - same
+
+    stops = for id <- ids, do: Task.async(fn -> GenRegistry.stop(name, id) end)
+    assert Enum.count(Task.await_many(stops), &(&1 == :ok)) >= different - same
+    assert GenRegistry.count(name) == 0
+  end
 end

@@ -3,7 +3,7 @@ defmodule GenRegistry.Actions do
   # Carries out what `GenRegistry.Schedule` decides, in the server and on its state.
 
   alias GenRegistry.{Callers, Endings, Events, Held, Schedule, Shutdown, Starter, Starters}
-  alias GenRegistry.{Sweeper, Table}
+  alias GenRegistry.{Sweeper, Table, TermMap}
 
   # After how many milliseconds it is tried again to start what the VM had no room for.
   @again 100
@@ -166,7 +166,7 @@ defmodule GenRegistry.Actions do
     endings = Endings.add(state.endings, id, pid, parent, waiting?(state, parent))
 
     # A worker that stops itself must not wait for its own end.
-    {{:stopping, stops}, _line} = state.schedule.flights[id]
+    {{:stopping, stops}, _line} = TermMap.fetch!(state.schedule.flights, id)
     for {:stop, {^pid, _} = from} <- stops, do: GenServer.reply(from, :ok)
     %{state | endings: endings}
   end

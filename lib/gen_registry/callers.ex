@@ -2,14 +2,14 @@ defmodule GenRegistry.Callers do
   @moduledoc false
   # What a server knows of those who wait for it: whether they still do.
 
-  alias GenRegistry.{Table, Types}
+  alias GenRegistry.{Table, TermMap, Types}
 
-  defstruct monitors: %{}, froms: %{}
+  defstruct monitors: %{}, froms: TermMap.new()
 
   @typedoc "Callers on other nodes: monitors to `{id, from}`, and those to the monitors."
   @type t :: %__MODULE__{
           monitors: %{reference => {Types.id(), GenServer.from()}},
-          froms: %{GenServer.from() => reference}
+          froms: TermMap.t(reference)
         }
 
   @doc "Nobody on another node waits."
@@ -36,7 +36,7 @@ defmodule GenRegistry.Callers do
       %{
         callers
         | monitors: Map.put(callers.monitors, monitor, {id, from}),
-          froms: Map.put(callers.froms, from, monitor)
+          froms: TermMap.put(callers.froms, from, monitor)
       }
     else
       callers
@@ -45,19 +45,25 @@ defmodule GenRegistry.Callers do
 
   @doc "A caller has its reply, or its start begins, which goes on whatever becomes of the caller."
   @spec unwatch(t, GenServer.from()) :: t
-  def unwatch(%{froms: froms} = callers, from) when is_map_key(froms, from) do
-    {monitor, froms} = Map.pop!(froms, from)
-    Process.demonitor(monitor, [:flush])
-    %{callers | monitors: Map.delete(callers.monitors, monitor), froms: froms}
-  end
+  def unwatch(callers, {pid, _}) when node(pid) == node(), do: callers
 
-  def unwatch(callers, _from), do: callers
+  def unwatch(callers, from) do
+    case TermMap.fetch(callers.froms, from) do
+      {:ok, monitor} ->
+        Process.demonitor(monitor, [:flush])
+        monitors = Map.delete(callers.monitors, monitor)
+        %{callers | monitors: monitors, froms: TermMap.delete(callers.froms, from)}
+
+      :error ->
+        callers
+    end
+  end
 
   @doc "The id that a caller waited for which is gone, or `nil` if this monitor is none of these."
   @spec down(t, reference) :: {Types.id(), t} | nil
   def down(%{monitors: monitors} = callers, monitor) when is_map_key(monitors, monitor) do
     {{id, from}, monitors} = Map.pop!(monitors, monitor)
-    {id, %{callers | monitors: monitors, froms: Map.delete(callers.froms, from)}}
+    {id, %{callers | monitors: monitors, froms: TermMap.delete(callers.froms, from)}}
   end
 
   def down(_callers, _monitor), do: nil

@@ -3,12 +3,12 @@ defmodule GenRegistry.Endings do
   # The workers that a registry is ending: each has been told to, and is killed when its time is over.
   # Functions run in the server, which hands on the messages that they cause.
 
-  alias GenRegistry.{Shutdown, Starter, Table, Types}
+  alias GenRegistry.{Shutdown, Starter, Table, TermMap, Types}
 
   defstruct [
     :time,
     # Ids to `{worker, monitor, timer}`, and those monitors to the ids.
-    workers: %{},
+    workers: TermMap.new(),
     ids: %{}
   ]
 
@@ -20,12 +20,12 @@ defmodule GenRegistry.Endings do
 
   @doc "How many ids have a worker that is being ended."
   @spec count(t) :: non_neg_integer
-  def count(endings), do: map_size(endings.workers)
+  def count(endings), do: TermMap.size(endings.workers)
 
   @doc "The worker of an id that is being ended, or `nil`."
   @spec worker(t, Types.id()) :: pid | nil
   def worker(endings, id) do
-    with %{^id => {pid, _, _}} <- endings.workers, do: pid, else: (_ -> nil)
+    with {:ok, {pid, _, _}} <- TermMap.fetch(endings.workers, id), do: pid, else: (_ -> nil)
   end
 
   @doc """
@@ -40,7 +40,7 @@ defmodule GenRegistry.Endings do
 
     %{
       endings
-      | workers: Map.put(endings.workers, id, {pid, monitor, timer}),
+      | workers: TermMap.put(endings.workers, id, {pid, monitor, timer}),
         ids: Map.put(endings.ids, monitor, id)
     }
   end
@@ -49,9 +49,9 @@ defmodule GenRegistry.Endings do
   @spec down(t, reference) :: {Types.id(), t} | nil
   def down(%{ids: ids} = endings, monitor) when is_map_key(ids, monitor) do
     {id, ids} = Map.pop!(ids, monitor)
-    {{_pid, _monitor, timer}, workers} = Map.pop!(endings.workers, id)
+    {_pid, _monitor, timer} = TermMap.fetch!(endings.workers, id)
     if timer, do: Process.cancel_timer(timer, async: true, info: false)
-    {id, %{endings | workers: workers, ids: ids}}
+    {id, %{endings | workers: TermMap.delete(endings.workers, id), ids: ids}}
   end
 
   def down(_endings, _monitor), do: nil
@@ -59,7 +59,9 @@ defmodule GenRegistry.Endings do
   @doc "Kills the worker of an id whose time is over."
   @spec kill(t, Types.id(), reference) :: :ok
   def kill(endings, id, monitor) do
-    with %{^id => {pid, ^monitor, _}} <- endings.workers, do: Process.exit(pid, :kill)
+    with {:ok, {pid, ^monitor, _}} <- TermMap.fetch(endings.workers, id),
+         do: Process.exit(pid, :kill)
+
     :ok
   end
 

@@ -30,6 +30,11 @@ defmodule GenRegistry.Native do
   @spec measured(non_neg_integer) :: reference
   def measured(_words), do: not_loaded()
 
+  # Whether there may be a reference in a term. So it is said of large terms, and of those that the NIF
+  # cannot look into.
+  @spec refers?(term) :: boolean
+  def refers?(_term), do: not_loaded()
+
   # Reads, by name.
 
   @spec lookup(atom, term) :: pid | :not_found | :not_running | {:sealed, id :: term}

@@ -18,13 +18,13 @@ defmodule GenRegistry.Schedule do
   #   * Whatever happens costs the same per request that it answers, up to a logarithm of what is in
   #     flight.
 
-  alias GenRegistry.{Line, Starters, Tickets, Types}
+  alias GenRegistry.{Line, Starters, TermMap, Tickets, Types}
 
   defstruct [
     :max_starting,
     # Whether a caller still waits for its answer.
     :waiting?,
-    flights: %{},
+    flights: TermMap.new(),
     # The ids that wait for a place, by the tickets of their first requests.
     queue: Tickets.new(),
     # How many starts run that take a place.
@@ -67,7 +67,7 @@ defmodule GenRegistry.Schedule do
   @type t :: %__MODULE__{
           max_starting: pos_integer,
           waiting?: (from -> boolean),
-          flights: %{id => {stage, Line.t()}},
+          flights: TermMap.t({stage, Line.t()}),
           queue: Tickets.t(),
           places: non_neg_integer,
           tickets: Line.ticket(),
@@ -115,11 +115,11 @@ defmodule GenRegistry.Schedule do
 
   @doc "Whether anything is under way for an id, or waits to be."
   @spec in_flight?(t, id) :: boolean
-  def in_flight?(schedule, id), do: is_map_key(schedule.flights, id)
+  def in_flight?(schedule, id), do: TermMap.has_key?(schedule.flights, id)
 
   @doc "How many ids are in flight, and how many of these wait for a place."
   @spec counts(t) :: {in_flight :: non_neg_integer, queued :: non_neg_integer}
-  def counts(schedule), do: {map_size(schedule.flights), Tickets.size(schedule.queue)}
+  def counts(schedule), do: {TermMap.size(schedule.flights), Tickets.size(schedule.queue)}
 
   ## Requests
 
@@ -134,9 +134,9 @@ defmodule GenRegistry.Schedule do
   def request(%{tickets: ticket} = schedule, id, request, starter) do
     schedule = %{schedule | tickets: ticket + 1}
 
-    case schedule.flights do
-      %{^id => flight} -> join(schedule, id, flight, ticket, request, starter)
-      %{} -> begin(schedule, id, ticket, request, starter != nil)
+    case TermMap.fetch(schedule.flights, id) do
+      {:ok, flight} -> join(schedule, id, flight, ticket, request, starter)
+      :error -> begin(schedule, id, ticket, request, starter != nil)
     end
   end
 
@@ -193,8 +193,8 @@ defmodule GenRegistry.Schedule do
   @doc "A caller waits no more: nothing is begun on its behalf. What was begun goes on."
   @spec gave_up(t, id, pid) :: {t, [action]}
   def gave_up(schedule, id, caller) do
-    case schedule.flights do
-      %{^id => {stage, line}} ->
+    case TermMap.fetch(schedule.flights, id) do
+      {:ok, {stage, line}} ->
         {gone, line} = Line.leave(line, caller)
         {schedule, actions} = left(schedule, id, stage, line)
         {schedule, forget(gone) ++ actions}
@@ -225,7 +225,7 @@ defmodule GenRegistry.Schedule do
   defp start_next(schedule, id, line) do
     case Line.first(line) do
       nil ->
-        {%{schedule | flights: Map.delete(schedule.flights, id)}, []}
+        {%{schedule | flights: TermMap.delete(schedule.flights, id)}, []}
 
       {_ticket, {:stop, _}} ->
         {stops, line} = Line.pop_while(line, &match?({:stop, _}, &1))
@@ -282,7 +282,7 @@ defmodule GenRegistry.Schedule do
   defp fill_places(schedule) do
     with true <- schedule.places < schedule.max_starting,
          {ticket, id} <- Tickets.first(schedule.queue) do
-      {{:queued, ^ticket}, line} = schedule.flights[id]
+      {{:queued, ^ticket}, line} = TermMap.fetch!(schedule.flights, id)
       {schedule, actions} = schedule |> unqueue(ticket) |> fill_place(id, ticket, line)
       {schedule, more} = fill_places(schedule)
       {schedule, actions ++ more}
@@ -320,7 +320,7 @@ defmodule GenRegistry.Schedule do
   @doc "The new starter that an id was given."
   @spec assigned(t, id, pid) :: t
   def assigned(schedule, id, starter) do
-    {{:starting, _, request, kind}, line} = schedule.flights[id]
+    {{:starting, _, request, kind}, line} = TermMap.fetch!(schedule.flights, id)
     schedule |> put(id, {:starting, starter, request, kind}, line) |> starting(starter, id)
   end
 
@@ -347,8 +347,8 @@ defmodule GenRegistry.Schedule do
   @spec started(t, pid, id, outcome, alive? :: boolean, :idle | :handling | :parent) ::
           {t, [action]}
   def started(schedule, starter, id, outcome, alive?, state) do
-    case schedule.flights do
-      %{^id => {{:starting, ^starter, _, _}, _}} ->
+    case TermMap.fetch(schedule.flights, id) do
+      {:ok, {{:starting, ^starter, _, _}, _}} ->
         schedule = %{schedule | starters: Starters.put(schedule.starters, starter, state)}
         {request, line, schedule} = finish_start(schedule, id)
         {actions, line} = answer_line(line, request, outcome, alive?)
@@ -397,7 +397,7 @@ defmodule GenRegistry.Schedule do
 
   # Frees the place of a start.
   defp finish_start(schedule, id) do
-    {{:starting, _, request, kind}, line} = schedule.flights[id]
+    {{:starting, _, request, kind}, line} = TermMap.fetch!(schedule.flights, id)
     places = if kind == :bounded, do: schedule.places - 1, else: schedule.places
     {request, line, %{schedule | places: places}}
   end
@@ -427,8 +427,8 @@ defmodule GenRegistry.Schedule do
   @doc "An id's worker is gone, or there was none, or what a dead starter left is cleared away."
   @spec stopped(t, id, :ok | {:error, :not_found}) :: {t, [action]}
   def stopped(schedule, id, reply) do
-    case schedule.flights do
-      %{^id => {{:stopping, stops}, line}} -> go_on(schedule, id, line, replies(stops, reply))
+    case TermMap.fetch(schedule.flights, id) do
+      {:ok, {{:stopping, stops}, line}} -> go_on(schedule, id, line, replies(stops, reply))
       %{} -> {schedule, []}
     end
   end
@@ -439,7 +439,7 @@ defmodule GenRegistry.Schedule do
   """
   @spec not_supervised(t, id, pid) :: {t, [action]}
   def not_supervised(schedule, id, pid) do
-    {{:stopping, stops}, line} = schedule.flights[id]
+    {{:stopping, stops}, line} = TermMap.fetch!(schedule.flights, id)
     {actions, line} = answer_line(line, nil, {:ok, pid}, true)
     go_on(schedule, id, line, replies(stops, {:error, :not_supervised}) ++ actions)
   end
@@ -451,8 +451,8 @@ defmodule GenRegistry.Schedule do
   def registered(schedule, id, {:register, _, pid, _} = request, registered?) do
     answered = {:reply, request, if(registered?, do: :yes, else: :no)}
 
-    case schedule.flights do
-      %{^id => {{:registering, ^request}, line}} ->
+    case TermMap.fetch(schedule.flights, id) do
+      {:ok, {{:registering, ^request}, line}} ->
         {actions, line} = answer_line(line, nil, {:ok, pid}, registered?)
         go_on(schedule, id, line, [answered | actions])
 
@@ -463,6 +463,6 @@ defmodule GenRegistry.Schedule do
   end
 
   defp put(schedule, id, stage, line) do
-    %{schedule | flights: Map.put(schedule.flights, id, {stage, line})}
+    %{schedule | flights: TermMap.put(schedule.flights, id, {stage, line})}
   end
 end

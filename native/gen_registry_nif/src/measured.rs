@@ -1,4 +1,4 @@
-//! How large an id is that the NIF cannot look into.
+//! How large an id is that the NIF cannot look into; and whether there is a reference in a term.
 //!
 //! It says `sealed` then. Elixir, which can, asks `measure` for what it sees, until there is nothing
 //! left, and puts the sum before the id: `[measured | id]`. No term of a user's begins like that, as
@@ -8,7 +8,7 @@ use rustler::{Encoder, Env, Resource, ResourceArc, Term};
 
 use crate::hot::{self, Failed, LARGEST};
 use crate::timeslice::{TERM, charge};
-use crate::weigh::weigh;
+use crate::weigh::{Unfit, weigh};
 
 /// So many words an id has.
 pub struct Measured {
@@ -46,3 +46,16 @@ fn measure<'a>(
     }
 }
 hot::nif!(c"measure", 2, measure);
+
+/// So many words of a term are looked at for references.
+const FEW: usize = 1024;
+
+fn refers<'a>(env: Env<'a>, [term]: [Term<'a>; 1], _limit: usize) -> Result<Term<'a>, Failed> {
+    let weighed = weigh(term, FEW, |_| Err(Unfit::Sealed));
+    charge(
+        env,
+        TERM * weighed.as_ref().map_or(FEW, |weight| weight.words),
+    );
+    Ok(weighed.map_or(true, |weight| weight.refers).encode(env))
+}
+hot::nif!(c"refers?", 1, refers);
