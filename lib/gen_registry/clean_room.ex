@@ -82,14 +82,15 @@ defmodule GenRegistry.CleanRoom do
     shield()
     reset_flags(room)
 
-    if :erlang.process_info(self(), :message_queue_len) != {:message_queue_len, 0},
-      do: drop_messages(ours?)
+    # One question costs less than two.
+    [message_queue_len: waiting, registered_name: name] =
+      :erlang.process_info(self(), [:message_queue_len, :registered_name])
+
+    if waiting > 0, do: drop_messages(ours?)
+    if name != [], do: Process.unregister(name)
 
     if :erlang.group_leader() != room.group_leader,
       do: :erlang.group_leader(room.group_leader, self())
-
-    with {:registered_name, name} <- :erlang.process_info(self(), :registered_name),
-         do: Process.unregister(name)
 
     if :erlang.get() !== room.dictionary do
       :erlang.erase()
@@ -124,13 +125,12 @@ defmodule GenRegistry.CleanRoom do
   """
   @spec news(t, worker :: pid | nil) :: {links :: [pid | port], monitors? :: boolean, t}
   def news(room, worker) do
-    now = update(room)
+    {waiting, now} = look(room)
     expected = if :lists.member(worker, now.links), do: 1, else: 0
 
     # The lists are in no certain order, and comparing them takes long. If no news of an end waits,
     # their lengths say enough.
-    if :erlang.process_info(self(), :message_queue_len) == {:message_queue_len, 0} and
-         now.linked == room.linked + expected and now.monitored == room.monitored do
+    if waiting == 0 and now.linked == room.linked + expected and now.monitored == room.monitored do
       {[], false, now}
     else
       {List.delete(now.links -- room.links, worker), now.monitors -- room.monitors != [], now}
@@ -146,17 +146,16 @@ defmodule GenRegistry.CleanRoom do
 
   @doc "From here on, the present links and monitors are no news."
   @spec update(t) :: t
-  def update(room) do
-    links = links()
-    {:monitors, monitors} = :erlang.process_info(self(), :monitors)
+  def update(room), do: room |> look() |> elem(1)
 
-    %{
-      room
-      | links: links,
-        linked: length(links),
-        monitors: monitors,
-        monitored: length(monitors)
-    }
+  # How many messages wait, and how the process is.
+  defp look(room) do
+    [message_queue_len: waiting, links: links, monitors: monitors] =
+      :erlang.process_info(self(), [:message_queue_len, :links, :monitors])
+
+    {linked, monitored} = {length(links), length(monitors)}
+    now = %{room | links: links, linked: linked, monitors: monitors, monitored: monitored}
+    {waiting, now}
   end
 
   @doc "An exit signal came: there is a link less."

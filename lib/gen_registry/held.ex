@@ -10,6 +10,10 @@ defmodule GenRegistry.Held do
   @comparable 1024
   # From how many bytes on a copy takes long.
   @large 64 * 1024
+  # How a fun begins in the external format. Other terms may have this byte too.
+  @fun <<112>>
+  # The largest of `:erlang.phash2/2`.
+  @range 0x1_0000_0000
   # How many elements of a list or tuple are looked at.
   @few 8
 
@@ -28,10 +32,17 @@ defmodule GenRegistry.Held do
   defp hold_apart(term) do
     bytes = :erlang.external_size(term)
     held = if bytes < @large, do: Native.hold(term), else: Native.hold_large(term)
-    {:held, held, bytes, if(bytes <= @comparable, do: {:md5, md5(term)})}
+    {:held, held, bytes, if(bytes <= @comparable, do: key_of(term))}
   end
 
-  defp md5(term), do: term |> :erlang.term_to_binary() |> :erlang.md5()
+  # The external format of a fun has the process that made it, which tells no funs apart.
+  defp key_of(term) do
+    external = :erlang.term_to_binary(term)
+
+    if :binary.match(external, @fun) == :nomatch,
+      do: {:md5, :erlang.md5(external)},
+      else: {:phash2, :erlang.phash2(term, @range), :erlang.phash2([term], @range)}
+  end
 
   @doc "Whether a term that came in a message looks like one that `hold/1` returned."
   @spec held?(term) :: boolean

@@ -199,7 +199,7 @@ defmodule GenRegistry.Schedule do
         {schedule, actions} = left(schedule, id, stage, line)
         {schedule, forget(gone) ++ actions}
 
-      %{} ->
+      _ ->
         {schedule, []}
     end
   end
@@ -355,7 +355,7 @@ defmodule GenRegistry.Schedule do
         go_on(schedule, id, line, actions)
 
       # A stranger's message that looks like the news of a starter.
-      %{} ->
+      _ ->
         {schedule, []}
     end
   end
@@ -429,7 +429,7 @@ defmodule GenRegistry.Schedule do
   def stopped(schedule, id, reply) do
     case TermMap.fetch(schedule.flights, id) do
       {:ok, {{:stopping, stops}, line}} -> go_on(schedule, id, line, replies(stops, reply))
-      %{} -> {schedule, []}
+      _ -> {schedule, []}
     end
   end
 
@@ -457,7 +457,7 @@ defmodule GenRegistry.Schedule do
         go_on(schedule, id, line, [answered | actions])
 
       # It is being started, and that goes on.
-      %{} ->
+      _ ->
         {schedule, [answered]}
     end
   end

@@ -12,7 +12,7 @@ defmodule GenRegistry.CleanStartersTest do
   @moduletag :capture_log
 
   # So many workers a starter may have.
-  @most 256
+  @most 64
 
   # What a `start_link` returns or raises.
   @endings [:worker, :error, :raise, :throw, :exit]
@@ -247,7 +247,7 @@ defmodule GenRegistry.CleanStartersTest do
       GenRegistry.to_list(registry) |> Enum.map(&elem(&1, 1)) |> Enum.group_by(&starter/1)
     end
 
-    test "has at most 256 workers", context do
+    test "has at most 64 workers", context do
       registry = fun_registry(context)
       by_starter = by_starter(registry, 2_000)
       counts = for {_, workers} <- by_starter, do: length(workers)

@@ -10,7 +10,7 @@ defmodule GenRegistry.NoHiddenStateTest do
 
   @workers 100_000
   # So many workers a starter has at most, so there are some hundreds of them.
-  @starters 2 * div(@workers, 256)
+  @starters 2 * div(@workers, 64)
   # In words. Of the server, which knows its starters.
   @small 2_000
   @of_server 50 * @starters

@@ -98,6 +98,22 @@ defmodule GenRegistry.SharedFailuresTest do
     assert :counters.get(attempts, 1) == 1
   end
 
+  # Funs that are `===` may come from several processes.
+  test "funs that each caller made itself are equal arguments", context do
+    registry = registry(context)
+    attempts = :counters.new(1, [])
+    fail = failing(attempts, fn -> {:error, :no_database} end)
+    makes_it = fn args -> Task.async(fn -> [fn -> fail.() end | args] end) |> Task.await() end
+    assert makes_it.([]) === makes_it.([])
+
+    first = ask(:lookup_or_start, registry, :id, [:answer | makes_it.([])])
+    attempt = reached(:attempt)
+    askers = for _ <- 1..10, do: ask(:lookup_or_start, registry, :id, [:answer | makes_it.([])])
+    go(attempt)
+    for asker <- [first | askers], do: assert(answer(asker) == {:error, :no_database})
+    assert :counters.get(attempts, 1) == 1
+  end
+
   test "arguments that are equal by == only are others", context do
     registry = registry(context, worker_module: __MODULE__.Numbers)
     test = self()
