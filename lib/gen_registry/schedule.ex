@@ -163,9 +163,16 @@ defmodule GenRegistry.Schedule do
     end
   end
 
-  # In its own start.
-  defp join(schedule, _id, {{:starting, starter, _, _}, _}, _ticket, {:stop, _} = stop, starter) do
-    {schedule, [{:reply, stop, :ok}]}
+  # In its own start, which ends first: it is told so at once.
+  defp join(
+         schedule,
+         id,
+         {{:starting, starter, _, _} = stage, line},
+         ticket,
+         {:stop, _} = stop,
+         starter
+       ) do
+    {put(schedule, id, stage, Line.add(line, ticket, stop, true)), [{:reply, stop, :ok}]}
   end
 
   # The worker itself, in its init, takes the name that it is started for; or has another take it.

@@ -112,6 +112,7 @@ defmodule GenRegistry.Starter do
 
   @impl true
   def handle_info({__MODULE__, {:run, id, args, from, queue_time}}, state) do
+    Table.begin_start(state.name)
     {:noreply, state |> start_and_tell(id, args, from, queue_time) |> busy()}
   end
 
@@ -245,8 +246,6 @@ defmodule GenRegistry.Starter do
   def outcome({:raised, :exit, reason, _stacktrace}), do: {:error, reason}
 
   defp start_worker(state, id, args) do
-    Table.begin_start(state.name)
-
     result =
       with {:ok, pid} <- call_start_link(state.worker_module, args), do: register(state, id, pid)
 
