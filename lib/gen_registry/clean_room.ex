@@ -3,11 +3,10 @@ defmodule GenRegistry.CleanRoom do
   # Undoes what a worker's `start_link` did to the process that ran it, so that the next one finds it
   # as a new process. What cannot be undone is named, and the process takes no more starts.
 
-  # What a process can set for itself, and what a starter has.
+  # What a process can set for itself, and what a starter has; but for `sensitive`, see `restore/2`.
   @flags [
     trap_exit: true,
     priority: :normal,
-    sensitive: false,
     save_calls: 0,
     error_handler: :error_handler,
     message_queue_data: :off_heap
@@ -37,7 +36,7 @@ defmodule GenRegistry.CleanRoom do
 
     update(%__MODULE__{
       flags: @flags ++ Keyword.take(heap, @heap_flags) ++ distribution_flags(),
-      dictionary: :erlang.get(),
+      dictionary: self() |> :erlang.process_info(:dictionary) |> elem(1),
       group_leader: :erlang.group_leader(),
       links: [],
       linked: 0,
@@ -83,8 +82,8 @@ defmodule GenRegistry.CleanRoom do
     reset_flags(room)
 
     # One question costs less than two.
-    [message_queue_len: waiting, registered_name: name] =
-      :erlang.process_info(self(), [:message_queue_len, :registered_name])
+    [message_queue_len: waiting, registered_name: name, dictionary: dictionary] =
+      :erlang.process_info(self(), [:message_queue_len, :registered_name, :dictionary])
 
     if waiting > 0, do: drop_messages(ours?)
     if name != [], do: Process.unregister(name)
@@ -92,7 +91,9 @@ defmodule GenRegistry.CleanRoom do
     if :erlang.group_leader() != room.group_leader,
       do: :erlang.group_leader(room.group_leader, self())
 
-    if :erlang.get() !== room.dictionary do
+    # One that is sensitive shows none. Making it what it is already would cost it its turn.
+    if dictionary !== room.dictionary do
+      :erlang.process_flag(:sensitive, false)
       :erlang.erase()
       for {key, value} <- room.dictionary, do: :erlang.put(key, value)
     end
