@@ -396,11 +396,19 @@ fn end_start(env: Env<'_>) -> NifResult<rustler::Atom> {
 }
 
 #[rustler::nif]
-fn starter_among<'a>(env: Env<'a>, way: Vec<Term<'a>>) -> Term<'a> {
+fn starter_among<'a>(env: Env<'a>, way: Term<'a>) -> Term<'a> {
     if STARTS.is_empty() {
         return atoms::idle().to_term(env);
     }
-    let way: Vec<_> = way.into_iter().map_while(pid_from_term).collect();
+    // It ends where something else than a pid comes. A decoder of rustler's would panic at a list that is
+    // improper.
+    let mut rest = way;
+    let way: Vec<_> = std::iter::from_fn(|| {
+        let (pid, others) = rest.list_get_cell().ok()?;
+        rest = others;
+        pid_from_term(pid)
+    })
+    .collect();
     let found = way
         .iter()
         .enumerate()
