@@ -615,7 +615,8 @@ defmodule GenRegistry.HostileInputTest do
       end,
       for no_pid <- no_pids do
         [
-          native.(:alive, [no_pid], badarg),
+          native.(:alive, [no_pid], {:answers, false}),
+          native.(:local, [no_pid], {:answers, false}),
           native.(:forget, [name, no_pid], badarg),
           native.(:register, [table, :id, no_pid, self()], badarg),
           native.(:track, [table, no_pid, nil], badarg),
@@ -628,6 +629,7 @@ defmodule GenRegistry.HostileInputTest do
       for pid <- [context.dead, nowhere] do
         [
           native.(:alive, [pid], {:answers, false}),
+          native.(:local, [pid], {:answers, true}),
           native.(:register, [table, :id, pid, self()], {:answers, :dead}),
           native.(:register, [table, :id, pid, :no_parent], {:answers, :dead}),
           native.(:track, [table, pid, Terms.external_pid()], {:answers, false}),
@@ -636,6 +638,23 @@ defmodule GenRegistry.HostileInputTest do
         ]
       end,
       native.(:reclaiming, [], {:answers, :ok}),
+      for no_name <- ["name", 1, 1.5, [:name], {:name}, %{}, self(), make_ref(), &is_atom/1] do
+        native.(:begin_start, [no_name], badarg)
+      end,
+      # A name that no registry has is one.
+      native.(:begin_start, [:nobody_has_this_name], {:answers, :ok}),
+      native.(:starter_among, [[context.dead, self()]], {:answers, self()}),
+      # What follows is not looked at.
+      for no_pid <- no_pids do
+        native.(:starter_among, [[no_pid, self()]], {:answers, nil})
+      end,
+      native.(:starter_among, [[self() | :improper]], {:answers, self()}),
+      for no_way <- [nil, :way, 1, self(), {self()}, %{}, "way", [], [1 | self()]] do
+        native.(:starter_among, [no_way], {:answers, nil})
+      end,
+      native.(:end_start, [], {:answers, :ok}),
+      # It is in none.
+      native.(:end_start, [], {:answers, :ok}),
       native.(:register, [table, :id, resident, nil], {:answers, :pid_taken}),
       native.(:register, [table, :resident, self(), nil], {:answers, {:id_taken, resident}}),
       native.(:retire, [table, :none], {:answers, :not_found}),
@@ -647,6 +666,10 @@ defmodule GenRegistry.HostileInputTest do
       native.(:close, [context.closed_table], {:answers, :ok}),
       for no_words <- [-1, 1.5, nil, 2 ** 64, []] do
         [native.(:measure, [:id, no_words], badarg), native.(:measured, [no_words], badarg)]
+      end,
+      native.(:refers?, [{:user, 1}], {:answers, false}),
+      for id <- [make_ref(), [:user | make_ref()]] ++ sealed_too_large_ids() do
+        native.(:refers?, [id], {:answers, true})
       end,
       for id <- sealed_too_large_ids() do
         [
@@ -717,13 +740,10 @@ defmodule GenRegistry.HostileInputTest do
       {:refused_too_long, :no_pid, make_ref()},
       {:refused_too_long, resident, :no_reference},
       {:refused_too_long, resident, make_ref()},
-      {:nested, :resident, from.(test), test},
-      {:nested, :visitor, :no_caller, :no_pid},
       {:gave_up, :resident, test},
       {:gave_up, :visitor, :no_pid},
       {:swept, test},
       {:swept, :no_pid},
-      :probe,
       {:nodedown, :other@nowhere},
       {:timeout, make_ref(), :time},
       {:"$gen_cast", {:stop, :resident}},
@@ -732,6 +752,10 @@ defmodule GenRegistry.HostileInputTest do
       {:"$gen_call", from.(test), {:start, :resident}},
       {:"$gen_call", from.(test), {:stop, :visitor}},
       {:"$gen_call", from.(dead), {:stop, :none}},
+      {:"$gen_call", from.(dead), {:stop, :none, :no_starter}},
+      {:"$gen_call", from.(dead), {:register, :nobody, dead, :no_parent, :no_starter}},
+      {:"$gen_call", from.(test), {:register, :nobody, :no_pid, nil, nil}},
+      {:"$gen_call", from.(test), {:start, :nobody, [], :infinity, nil}},
       {:"$gen_call", from.(remote), {:stop, :none}},
       # Nobody waits for these: nothing is started.
       {:"$gen_call", from.(dead), {:lookup_or_start, :nobody, []}},

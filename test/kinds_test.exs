@@ -79,6 +79,7 @@ defmodule GenRegistry.KindsTest do
     # Arguments with which each one does something, with the table in the place of `:table`.
     @calls [
       alive: [:self],
+      begin_start: [:name],
       close: [:table],
       count: [:name],
       forget: [:name, :self],
@@ -100,15 +101,18 @@ defmodule GenRegistry.KindsTest do
       refuse: [:table, :self, :self],
       register: [:table, :id, :self, :self],
       release: [:name, :id],
+      refers?: [:id],
       retire: [:table, :id],
       sample: [:name],
       scan: [:name, 0],
       scan_children: [:name, 0],
+      starter_among: [[:self]],
       hold: [:term],
       hold_large: [:term],
       take: [:held],
       take_large: [:held],
       let_go: [:held],
+      local: [:self],
       track: [:table, :self, :self]
     ]
 
@@ -131,6 +135,8 @@ defmodule GenRegistry.KindsTest do
           assert returns_or_refuses?(function, List.replace_at(args, place, arg))
         end
       end
+
+      Native.end_start()
 
       for term <- Terms.zoo(), not is_atom(term) do
         assert returns_or_refuses?(:open, [term, :infinity])

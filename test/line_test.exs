@@ -10,9 +10,8 @@ defmodule GenRegistry.LineTest do
   @rounds 300
   @steps 100
 
-  # A line, the list that it should be, those in it whose callers are known to be nested, and those
-  # of whom it is not known yet.
-  defp new, do: %{line: Line.new(), list: [], nested: [], unprobed: [], ticket: 0}
+  # A line, the list that it should be, and the tickets of those in it that are nested.
+  defp new, do: %{line: Line.new(), list: [], nested: [], ticket: 0}
 
   test "random operations come to the same as on a list" do
     base = ExUnit.configuration()[:seed]
@@ -26,7 +25,7 @@ defmodule GenRegistry.LineTest do
       end
 
     # Or else the test would mean little.
-    for operation <- [:add, :pop_while, :pop_equal, :leave, :find, :delete, :nest, :unprobed] do
+    for operation <- [:add, :pop_while, :pop_equal, :leave, :delete] do
       assert {operation, :something} in seen and
                (operation == :add or {operation, :nothing} in seen),
              "#{operation} had always the same to do"
@@ -34,11 +33,7 @@ defmodule GenRegistry.LineTest do
   end
 
   defp step(_n, {both, seen}) do
-    operation =
-      Enum.random(
-        [:add, :add, :add, :add, :pop_while, :pop_equal, :leave] ++
-          [:find, :delete, :nest, :unprobed]
-      )
+    operation = Enum.random([:add, :add, :add, :pop_while, :pop_equal, :leave, :delete])
 
     {found, both} = run(operation, both)
     seen = MapSet.put(seen, {operation, if(found in [nil, []], do: :nothing, else: :something)})
@@ -62,12 +57,13 @@ defmodule GenRegistry.LineTest do
   end
 
   defp run(:add, both) do
-    request = request(both.ticket)
-    probed? = coin()
-    line = Line.add(both.line, both.ticket, request, probed?)
-    unprobed = if probed?, do: both.unprobed, else: both.unprobed ++ [both.ticket]
-    list = both.list ++ [{both.ticket, request}]
-    {request, %{both | line: line, list: list, unprobed: unprobed, ticket: both.ticket + 1}}
+    %{ticket: ticket, list: list, nested: nested} = both
+    request = request(ticket)
+    nested? = :rand.uniform(4) == 1
+    line = Line.add(both.line, ticket, request, nested?)
+    nested = if nested?, do: [ticket | nested], else: nested
+    list = list ++ [{ticket, request}]
+    {request, %{both | line: line, list: list, nested: nested, ticket: ticket + 1}}
   end
 
   defp run(:pop_while, both) do
@@ -102,38 +98,11 @@ defmodule GenRegistry.LineTest do
     {gone, without(%{both | line: line}, expected)}
   end
 
-  # One that is there, or has been, or a caller's that is not.
-  defp run(:find, both) do
-    from = {Enum.random(1..6), Enum.random(0..both.ticket)}
-    from = if coin(), do: from_list(both, from), else: from
-    found = Line.find(both.line, from)
-    assert found == Enum.find(both.list, fn {_, request} -> elem(request, 1) == from end)
-    {found, both}
-  end
-
   defp run(:delete, %{list: []} = both), do: {nil, both}
 
   defp run(:delete, both) do
     {ticket, request} = entry = Enum.random(both.list)
     {entry, without(%{both | line: Line.delete(both.line, ticket, request)}, [entry])}
-  end
-
-  defp run(:nest, %{list: []} = both), do: {nil, both}
-
-  defp run(:nest, both) do
-    {ticket, _request} = Enum.random(both.list)
-    nested = Enum.uniq([ticket | both.nested])
-    {ticket, %{both | line: Line.nest(both.line, ticket), nested: nested}}
-  end
-
-  defp run(:unprobed, both) do
-    {froms, line} = Line.unprobed(both.line)
-    by_ticket = Map.new(both.list)
-
-    assert Enum.sort_by(froms, &elem(&1, 1)) ==
-             for(ticket <- both.unprobed, do: elem(by_ticket[ticket], 1))
-
-    {froms, %{both | line: line, unprobed: []}}
   end
 
   defp request(ticket) do
@@ -148,19 +117,10 @@ defmodule GenRegistry.LineTest do
 
   defp start?(request), do: elem(request, 0) in [:start, :lookup_or_start]
   defp requests(entries), do: for({_, request} <- entries, do: request)
-  defp coin, do: :rand.uniform(2) == 1
-
-  defp from_list(%{list: []}, from), do: from
-  defp from_list(%{list: list}, _from), do: list |> Enum.random() |> elem(1) |> elem(1)
 
   defp without(both, entries) do
     tickets = for {ticket, _} <- entries, do: ticket
 
-    %{
-      both
-      | list: both.list -- entries,
-        nested: both.nested -- tickets,
-        unprobed: both.unprobed -- tickets
-    }
+    %{both | list: both.list -- entries, nested: both.nested -- tickets}
   end
 end

@@ -17,16 +17,18 @@ defmodule GenRegistry.ScheduleCostTest do
   defp from(n), do: {{:caller, n}, n}
   defp start(n, key), do: {:start, from(n), key, :work}
 
+  defp request(schedule, id, request), do: Schedule.request(schedule, id, request, nil)
+
   # One place, which `:busy` has with the arguments `:key`.
   defp busy do
-    {schedule, [{:start, :new, :busy, _}]} = Schedule.request(new(1), :busy, start(0, :key))
+    {schedule, [{:start, :new, :busy, _}]} = request(new(1), :busy, start(0, :key))
     Schedule.assigned(schedule, :busy, :s1)
   end
 
   # So many ask for what `id` says for each, with arguments that `key` says.
   defp join(schedule, count, id, key) do
     for n <- 1..count, reduce: schedule do
-      schedule -> schedule |> Schedule.request(id.(n), start(n, key.(n))) |> elem(0)
+      schedule -> schedule |> request(id.(n), start(n, key.(n))) |> elem(0)
     end
   end
 
@@ -71,7 +73,7 @@ defmodule GenRegistry.ScheduleCostTest do
   test "with many in one line that waits for a place" do
     assert_flat(both(&join(busy(), &1, fn _ -> :a end, fn n -> n end)),
       arrival: fn schedule, count ->
-        Schedule.request(schedule, :a, start(count + 1, :key))
+        request(schedule, :a, start(count + 1, :key))
       end,
       giving_up: fn schedule, count ->
         some(schedule, count, fn schedule, n ->
@@ -79,7 +81,8 @@ defmodule GenRegistry.ScheduleCostTest do
         end)
       end,
       nested: fn schedule, count ->
-        {_, [{:start, :new, :a, _}]} = Schedule.nested(schedule, :a, from(count), :s1)
+        {_, [{:start, :new, :a, _}]} =
+          Schedule.request(schedule, :a, start(count + 1, :key), :starter)
       end
     )
   end
@@ -92,7 +95,7 @@ defmodule GenRegistry.ScheduleCostTest do
         end)
       end,
       nested: fn schedule, count ->
-        {_, []} = Schedule.nested(schedule, :busy, from(count), :stranger)
+        {_, []} = Schedule.request(schedule, :busy, start(count + 1, :key), :starter)
       end
     )
   end
@@ -100,7 +103,7 @@ defmodule GenRegistry.ScheduleCostTest do
   test "with many who have the same arguments, but come after a stop" do
     assert_flat(
       both(fn count ->
-        {schedule, _} = Schedule.request(busy(), :busy, {:stop, from(0)})
+        {schedule, _} = request(busy(), :busy, {:stop, from(0)})
         join(schedule, count, fn _ -> :busy end, fn _ -> :key end)
       end),
       failure: fn schedule, _count ->
@@ -112,7 +115,7 @@ defmodule GenRegistry.ScheduleCostTest do
   test "with many ids that wait for a place" do
     assert_flat(both(&join(busy(), &1, fn n -> n end, fn n -> n end)),
       arrival: fn schedule, count ->
-        Schedule.request(schedule, count + 1, start(count + 1, :key))
+        request(schedule, count + 1, start(count + 1, :key))
       end,
       giving_up: fn schedule, count ->
         some(schedule, count, fn schedule, n ->
@@ -121,7 +124,8 @@ defmodule GenRegistry.ScheduleCostTest do
       end,
       nested: fn schedule, count ->
         some(schedule, count, fn schedule, n ->
-          {_, [{:start, :new, ^n, _}]} = Schedule.nested(schedule, n, from(n), :s1)
+          {_, [{:start, :new, ^n, _}]} =
+            Schedule.request(schedule, n, start(count + n, :key), :starter)
         end)
       end,
       end_of_a_start: fn schedule, _count ->
@@ -136,7 +140,7 @@ defmodule GenRegistry.ScheduleCostTest do
       both(fn count ->
         for n <- 1..count, reduce: new(count) do
           schedule ->
-            {schedule, [{:start, :new, ^n, _}]} = Schedule.request(schedule, n, start(n, n))
+            {schedule, [{:start, :new, ^n, _}]} = request(schedule, n, start(n, n))
             Schedule.assigned(schedule, n, {:starter, n})
         end
       end)
@@ -155,7 +159,7 @@ defmodule GenRegistry.ScheduleCostTest do
     assert_flat(idle,
       death_of_an_idle_one: dies,
       start: fn schedule, _ ->
-        {_, [{:start, {:starter, _}, :a, _}]} = Schedule.request(schedule, :a, start(0, :key))
+        {_, [{:start, {:starter, _}, :a, _}]} = request(schedule, :a, start(0, :key))
       end,
       retirement: fn schedule, count ->
         some(schedule, count, &{Schedule.retire(&1, {:starter, &2}), []})

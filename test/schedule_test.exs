@@ -19,8 +19,8 @@ defmodule GenRegistry.ScheduleTest do
     8. A dead starter's request fails, and what it left is cleared away before its id goes on.
     9. Who gave up or died before its turn starts nothing, and is named once as one to forget. What
        was begun goes on; so do stops.
-    10. Of each who waits for a place it is found out, once, whether it waits in a worker's init.
-        Such a request takes no place and waits for none, nor do those before it in its line.
+    10. A request that is nested in a start takes no place and waits for none, nor do those before it
+        in its line. It is not made to wait for its own start: a stop is answered, a name is given.
     11. Stops are answered `:ok` once the worker is gone, or `{:error, :not_found}`, or
         `{:error, :not_supervised}`. Stops of one id with nothing between them are one stop.
     12. Strangers' messages and late ones change nothing.
@@ -44,11 +44,14 @@ defmodule GenRegistry.ScheduleTest do
   defp stop(caller), do: {:stop, from(caller)}
   defp register(caller, parent \\ nil), do: {:register, from(caller), caller, parent}
 
+  # By a caller that is in no start.
+  defp request(schedule, id, request), do: Schedule.request(schedule, id, request, nil)
+
   # A schedule in which each of these ids is asked for, and starters are given as they are wanted:
   # `:s1` to the first and so on.
   defp asked(schedule, requests) do
     Enum.reduce(requests, schedule, fn {id, request}, schedule ->
-      {schedule, actions} = Schedule.request(schedule, id, request)
+      {schedule, actions} = request(schedule, id, request)
       assign(schedule, actions)
     end)
   end
@@ -83,7 +86,7 @@ defmodule GenRegistry.ScheduleTest do
     assert {schedule, [{:start, :s1, :b, _}]} = started(schedule, :s1, :a, :w1)
     assert {schedule, [{:start, :s1, :c, _}]} = started(schedule, :s1, :b, :w2)
     assert {schedule, []} = started(schedule, :s1, :c, :w3)
-    assert {schedule.flights, schedule.places} == {%{}, 0}
+    assert {Schedule.counts(schedule), schedule.places} == {{0, 0}, 0}
     assert Starters.next(schedule.starters) == :s1
   end
 
@@ -150,10 +153,7 @@ defmodule GenRegistry.ScheduleTest do
   test "after a failure, an id's next request waits its turn among the others'" do
     schedule = asked(new(1), a: start(:c1), b: start(:c2), a: start(:c3), c: start(:c4))
 
-    assert {schedule, [_share, {:probe, :a, [from]}, {:start, :s1, :b, _}]} =
-             failed(schedule, :s1, :a, false)
-
-    assert from == from(:c3)
+    assert {schedule, [_share, {:start, :s1, :b, _}]} = failed(schedule, :s1, :a, false)
     # It came before the one for `:c`.
     assert {schedule, [{:start, :s1, :a, _}]} = started(schedule, :s1, :b, :w)
     assert {_, [_share, {:start, :s1, :c, _}]} = failed(schedule, :s1, :a, false)
@@ -167,10 +167,10 @@ defmodule GenRegistry.ScheduleTest do
   end
 
   test "without a new starter, a start fails for its own caller" do
-    {schedule, [{:start, :new, :a, _}]} = Schedule.request(new(1), :a, start(:c1))
+    {schedule, [{:start, :new, :a, _}]} = request(new(1), :a, start(:c1))
     assert {schedule, [reply]} = Schedule.not_assigned(schedule, :a, :no_more)
     assert reply == {:reply, start(:c1), {:error, :no_more}}
-    assert {schedule.flights, schedule.places} == {%{}, 0}
+    assert {Schedule.counts(schedule), schedule.places} == {{0, 0}, 0}
   end
 
   test "where there is no room, a start fails for its own caller, and its starter is idle" do
@@ -197,7 +197,7 @@ defmodule GenRegistry.ScheduleTest do
     assert [{:await_sweep, :s1, :a}, {:start, :new, :b, _}] = actions
 
     schedule = schedule |> assign(actions) |> asked(c: start(:c4))
-    assert {schedule, [{:probe, :a, _}]} = Schedule.stopped(schedule, :a, :ok)
+    assert {schedule, []} = Schedule.stopped(schedule, :a, :ok)
 
     # It came before the one for `:c`.
     assert {_, [{:start, :s1, :a, _}]} = started(schedule, :s1, :b, :w)
@@ -216,9 +216,9 @@ defmodule GenRegistry.ScheduleTest do
              started(schedule, :s1, :a, :w1)
 
     assert {schedule, [{:forget, ^dead}, {:forget, ^dead}]} = started(schedule, :s1, :b, :w2)
-    assert schedule.flights == %{}
+    assert Schedule.counts(schedule) == {0, 0}
     # Nor does it if there is a place at once.
-    assert Schedule.request(new(1), :a, dead) |> elem(1) == [{:forget, dead}]
+    assert request(new(1), :a, dead) |> elem(1) == [{:forget, dead}]
   end
 
   test "what was begun goes on without its caller, and so do stops" do
@@ -228,24 +228,35 @@ defmodule GenRegistry.ScheduleTest do
     assert {_, [{:stop, :a}]} = started(schedule, :s1, :a, :w)
   end
 
-  test "those in a worker's init do not wait for a place" do
+  test "a request that is nested does not wait for a place" do
     schedule = asked(new(1), a: start(:c1), b: start(:c2))
-    init = from(:init)
 
-    assert {schedule, [{:probe, :b, [^init]}]} =
-             Schedule.request(schedule, :b, lookup_or_start(:init))
+    # In a start of this registry, and of another one.
+    for starter <- [:s1, :elsewhere] do
+      assert {schedule, [{:start, :new, :c, _}]} =
+               Schedule.request(schedule, :c, start(:init), starter)
 
-    assert {schedule, [{:start, :new, :b, {:start, {:c2, _}, _, _}}]} =
-             Schedule.nested(schedule, :b, init, :s1)
+      assert {schedule.places, Schedule.counts(schedule)} == {1, {3, 1}}
+      schedule = assign(schedule, [{:start, :new, :c, nil}])
 
-    assert schedule.places == 1
-    schedule = assign(schedule, [{:start, :new, :b, nil}])
+      # It gives no place back.
+      assert {schedule, []} = started(schedule, :s2, :c, :w)
+      assert schedule.places == 1
+    end
+  end
 
-    # Nor do they later, when it is their own turn.
-    assert {schedule, [_share, {:start, :s2, :b, {_, ^init, _, _}}]} =
-             failed(schedule, :s2, :b, false)
+  test "nor do those before it in its line" do
+    schedule = asked(new(1), a: start(:c1), b: start(:c2))
+    init = lookup_or_start(:init)
 
-    # They have given no place back.
+    assert {schedule, [{:start, :new, :b, {:start, {:c2, _}, _, _}} = start]} =
+             Schedule.request(schedule, :b, init, :s1)
+
+    schedule = assign(schedule, [start])
+    assert {schedule.places, Schedule.counts(schedule)} == {1, {2, 0}}
+
+    # Nor does it later, when it is its own turn.
+    assert {schedule, [_share, {:start, :s2, :b, ^init}]} = failed(schedule, :s2, :b, false)
     assert {schedule, []} = started(schedule, :s2, :b, :w)
     assert schedule.places == 1
   end
@@ -253,9 +264,7 @@ defmodule GenRegistry.ScheduleTest do
   test "a start with a nested request behind it in its line does not wait for a place later" do
     line = [a: start(:c1), b: start(:c2), c: start(:c3), b: start(:c4)]
     schedule = asked(new(2), line)
-    name = register(:init)
-    assert {schedule, [{:probe, :b, [from]}]} = Schedule.request(schedule, :b, name)
-    assert {schedule, []} = Schedule.nested(schedule, :b, from, :s1)
+    assert {schedule, []} = Schedule.request(schedule, :b, register(:init), :s1)
 
     # The place that is free goes to another.
     assert {schedule, [_share, {:start, :s2, :b, {_, {:c4, _}, _, _}}, {:start, :new, :c, _}]} =
@@ -264,64 +273,50 @@ defmodule GenRegistry.ScheduleTest do
     assert schedule.places == 2
   end
 
-  test "of each who comes to wait for a place it is found out once whether it is nested" do
-    line = [a: start(:c1), b: start(:c2), a: start(:c3), a: start(:gone), a: start(:c4)]
-    schedule = asked(new(1), line)
-    # A stop that joins a start may be its own.
-    assert {schedule, [{:probe, :a, [stopper]}]} = Schedule.request(schedule, :a, stop(:c5))
-    assert stopper == from(:c5)
-    {schedule, [{:forget, _}]} = Schedule.gave_up(schedule, :a, :gone)
-    froms = [from(:c3), from(:c4)]
-
-    assert {schedule, [_share, {:probe, :a, ^froms}, {:start, :s1, :b, _}]} =
-             failed(schedule, :s1, :a, false)
-
-    froms = [from(:c6)]
-    assert {schedule, [{:probe, :a, ^froms}]} = Schedule.request(schedule, :a, start(:c6))
-    assert {schedule, [{:start, :s1, :a, _}]} = started(schedule, :s1, :b, :w)
-
-    # Where it comes to wait for a place again, only of those who are new.
-    schedule = asked(schedule, a: start(:c7), b: start(:c8))
-    froms = [from(:c7)]
-
-    assert {_, [_share, {:probe, :a, ^froms}, {:start, :s1, :a, _}]} =
-             failed(schedule, :s1, :a, false)
+  test "where the nested one gives up, those before it wait for a place again" do
+    schedule = asked(new(1), a: start(:c1), b: start(:c2))
+    {schedule, [start]} = Schedule.request(schedule, :b, start(:init), :s1)
+    schedule = schedule |> assign([start]) |> asked(b: start(:c3))
+    {schedule, [{:forget, _}]} = Schedule.gave_up(schedule, :b, :init)
+    assert {schedule, [_share]} = failed(schedule, :s2, :b, false)
+    assert Schedule.counts(schedule) == {2, 1}
   end
 
   test "who died starts nothing by a nested caller's turn either" do
-    schedule = asked(new(1), a: start(:c1), b: start(:dead), b: start(:init))
+    schedule = asked(new(1), a: start(:c1), b: start(:dead))
     ScheduleWorld.die(:dead)
     dead = start(:dead)
 
     assert {_, [{:forget, ^dead}, {:start, :new, :b, {:start, {:init, _}, _, _}}]} =
-             Schedule.nested(schedule, :b, from(:init), :s1)
+             Schedule.request(schedule, :b, start(:init), :s1)
   end
 
   test "a worker may stop itself in its init" do
-    {schedule, [{:probe, :a, [from]}]} =
-      Schedule.request(asked(new(1), a: start(:c1)), :a, stop(:init))
-
-    assert {schedule, [reply]} = Schedule.nested(schedule, :a, from, :s1)
+    schedule = asked(new(1), a: start(:c1), b: start(:c2))
+    assert {schedule, [reply]} = Schedule.request(schedule, :a, stop(:init), :s1)
     assert reply == {:reply, stop(:init), :ok}
-    assert {_, [{:stop, :a}]} = started(schedule, :s1, :a, :w)
+    assert {schedule, [{:stop, :a} | _]} = started(schedule, :s1, :a, :w)
+
+    # Another one's start is waited for.
+    assert {_, []} = Schedule.request(schedule, :b, stop(:init), :s2)
   end
 
   test "stops with nothing between them are one stop, with one answer" do
     for answer <- [:ok, {:error, :not_found}] do
-      assert {schedule, [{:stop, :a}]} = Schedule.request(new(1), :a, stop(:c1))
-      assert {schedule, []} = Schedule.request(schedule, :a, stop(:c2))
+      assert {schedule, [{:stop, :a}]} = request(new(1), :a, stop(:c1))
+      assert {schedule, []} = request(schedule, :a, stop(:c2))
       assert {schedule, replies} = Schedule.stopped(schedule, :a, answer)
       assert replies == [{:reply, stop(:c1), answer}, {:reply, stop(:c2), answer}]
-      assert schedule.flights == %{}
+      assert Schedule.counts(schedule) == {0, 0}
     end
   end
 
   test "a guest is given an id that is free, without a place" do
     schedule = asked(new(1), a: start(:c1))
     guest = register(:guest)
-    assert {schedule, [{:register, :b, ^guest}]} = Schedule.request(schedule, :b, guest)
+    assert {schedule, [{:register, :b, ^guest}]} = request(schedule, :b, guest)
     assert {schedule, [{:reply, ^guest, :yes}]} = Schedule.registered(schedule, :b, guest, true)
-    assert Map.keys(schedule.flights) == [:a]
+    assert Schedule.counts(schedule) == {1, 0}
   end
 
   test "a guest has its turn, and those behind it get it, up to a stop that does not end it" do
@@ -347,14 +342,14 @@ defmodule GenRegistry.ScheduleTest do
              {:stop, :a}
            ]
 
-    assert {%{flights: flights}, actions} = Schedule.not_supervised(schedule, :a, :guest)
+    assert {schedule, actions} = Schedule.not_supervised(schedule, :a, :guest)
 
     assert actions == [
              {:reply, stop(:c4), {:error, :not_supervised}},
              {:reply, start(:c5), {:error, {:already_started, :guest}}}
            ]
 
-    assert flights == %{}
+    assert Schedule.counts(schedule) == {0, 0}
   end
 
   test "a guest that cannot have the id, or waits no more, leaves it to the next one" do
@@ -386,19 +381,17 @@ defmodule GenRegistry.ScheduleTest do
   test "what is being started is given its name at once, and the start goes on" do
     schedule = asked(new(1), a: start(:c1), a: lookup_or_start(:c2))
     own = register(:init, :s1)
-    assert {schedule, [{:register, :a, ^own}]} = Schedule.request(schedule, :a, own)
+    assert {schedule, [{:register, :a, ^own}]} = request(schedule, :a, own)
     assert {schedule, [{:reply, ^own, :yes}]} = Schedule.registered(schedule, :a, own, true)
 
-    # Also if it has to be found out.
+    # Also another process that takes it in that start, or has it taken.
     own = register(:init)
-    assert {schedule, [{:probe, :a, [from]}]} = Schedule.request(schedule, :a, own)
-    assert {schedule, [{:register, :a, ^own}]} = Schedule.nested(schedule, :a, from, :s1)
+    assert {schedule, [{:register, :a, ^own}]} = Schedule.request(schedule, :a, own, :s1)
     assert {schedule, [{:reply, ^own, :no}]} = Schedule.registered(schedule, :a, own, false)
-    assert {schedule, []} = Schedule.nested(schedule, :a, from, :s1)
 
     # Another's start is waited for.
     other = register(:other, :s2)
-    assert {schedule, [{:probe, :a, _}]} = Schedule.request(schedule, :a, other)
+    assert {schedule, []} = Schedule.request(schedule, :a, other, :s2)
     second = lookup_or_start(:c2)
 
     assert {_, [{:reply, ^second, {:ok, :init}}, {:reply, ^other, :no}]} =
@@ -422,10 +415,10 @@ defmodule GenRegistry.ScheduleTest do
   end
 
   test "the starter that was used last is used first" do
-    {schedule, [{:start, :s6, :a, _}]} = Schedule.request(idle(6), :a, start(:c))
-    assert {schedule, [{:start, :s5, :b, _}]} = Schedule.request(schedule, :b, start(:c))
+    {schedule, [{:start, :s6, :a, _}]} = request(idle(6), :a, start(:c))
+    assert {schedule, [{:start, :s5, :b, _}]} = request(schedule, :b, start(:c))
     {schedule, []} = started(schedule, :s6, :a, :w)
-    assert {_, [{:start, :s6, :a, _}]} = Schedule.request(schedule, :a, start(:c))
+    assert {_, [{:start, :s6, :a, _}]} = request(schedule, :a, start(:c))
   end
 
   test "starters may end that are mere parents, or idle beyond four" do
@@ -434,7 +427,7 @@ defmodule GenRegistry.ScheduleTest do
     schedule = Schedule.retire(schedule, :s6)
     assert Schedule.retire(schedule, :s2) == nil
     assert Enum.sort(Starters.pids(schedule.starters)) == [:s2, :s3, :s4, :s5]
-    assert {schedule, [{:start, :s5, :a, _}]} = Schedule.request(schedule, :a, start(:c))
+    assert {schedule, [{:start, :s5, :a, _}]} = request(schedule, :a, start(:c))
     assert Schedule.retire(schedule, :s5) == nil
     {schedule, []} = started(schedule, :s5, :a, :w, :handling)
     assert Schedule.retire(schedule, :s5) == nil
@@ -453,9 +446,6 @@ defmodule GenRegistry.ScheduleTest do
     assert Schedule.stopped(schedule, :a, :ok) == {schedule, []}
     assert Schedule.stopped(schedule, :c, :ok) == {schedule, []}
     assert Schedule.gave_up(schedule, :c, :c1) == {schedule, []}
-    assert Schedule.nested(schedule, :c, from(:c1), :s1) == {schedule, []}
-    # Who does not wait for this id, or does so no more.
-    assert Schedule.nested(schedule, :b, from(:stranger), :s1) == {schedule, []}
   end
 
   @sequences 600

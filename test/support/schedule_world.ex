@@ -28,18 +28,14 @@ defmodule ScheduleWorld do
     registering: %{},
     # Registered ones that are alive, `{worker, starter}` by id; guests have no starter.
     workers: %{},
-    # Callers in a worker's init, to that start.
+    # Callers in a worker's init, to that start: its starter, or `:elsewhere`, and its number.
     nested: %{},
-    # Requests of which the schedule was told that they are nested, or was to find it out.
-    told_nested: MapSet.new(),
-    probed: MapSet.new(),
     # Whoever expects an answer, to its id and request.
     waiting: %{},
     gave_up: MapSet.new(),
     answered: MapSet.new(),
     # Those that are answered twice.
     own_stops: MapSet.new(),
-    probes: [],
     mailbox: []
   ]
 
@@ -87,7 +83,11 @@ defmodule ScheduleWorld do
   # How many starts take a place.
   def places(world), do: Enum.count(world.runs, fn {_, run} -> run.kind == :bounded end)
 
-  def told_nested?(world, request), do: from(request) in world.told_nested
+  # A worker's own stop is answered: nobody waits for it.
+  def nested?(world, request) do
+    {caller, _} = from = from(request)
+    is_map_key(world.nested, caller) and from not in world.own_stops
+  end
 
   def run_of(world, starter) do
     Enum.find_value(world.runs, fn {id, run} -> if run.starter == starter, do: {id, run} end)

@@ -18,7 +18,7 @@ defmodule ScheduleWorld.Actions do
     world = Enum.reduce(actions, %{world | schedule: schedule}, &decide/2)
 
     for {:start, _, id, _} <- actions, world.runs[id].kind == :nested do
-      see(if what == :nested, do: :nested_start, else: :nested_start_later)
+      see(if what == :request, do: :nested_start, else: :nested_start_later)
     end
 
     Enum.reduce(actions, world, &carry_out/2)
@@ -51,7 +51,7 @@ defmodule ScheduleWorld.Actions do
   end
 
   defp decide({:start, starter, id, request}, world) do
-    kind = if Enum.any?(line(world, id), &told_nested?(world, &1)), do: :nested, else: :bounded
+    kind = if Enum.any?(line(world, id), &nested?(world, &1)), do: :nested, else: :bounded
 
     world = world |> check_turn(id, request) |> take_starter(starter)
     if kind == :bounded, do: check_place(world, id, request)
@@ -80,18 +80,6 @@ defmodule ScheduleWorld.Actions do
   defp decide({:await_sweep, starter, id}, world) do
     assert {{:to_sweep, ^starter}, []} = world.ending[id]
     put_in(world.ending[id], {{:remains, starter}, []})
-  end
-
-  defp decide({:probe, id, froms}, world) do
-    assert froms != []
-
-    for from <- froms, reduce: world do
-      world ->
-        assert from not in world.probed, "it is asked twice who it is"
-        assert Enum.any?(line(world, id), &(from(&1) == from)), "it does not wait"
-        probed = MapSet.put(world.probed, from)
-        %{world | probed: probed, probes: [{id, from} | world.probes]}
-    end
   end
 
   defp check_turn(world, id, request) do
@@ -208,13 +196,13 @@ defmodule ScheduleWorld.Actions do
 
   # In its start, which goes on.
   defp carry_out({:register, id, request}, world) when is_map_key(world.runs, id) do
-    {:register, {caller, _} = from, pid, _} = request
+    {:register, {caller, _} = from, pid, parent} = request
     # Another that is in there with it may have been quicker.
     given? = not is_map_key(world.workers, id) and waiting?(from)
     # The start may be over, of which the server has not heard yet.
     %{starter: starter} = world.runs[id]
     own? = in_init(world, caller) == starter and starter not in world.dead_starters
-    if given? and own?, do: see(if(from in world.probed, do: :own_name, else: :own_name_at_once))
+    if given? and own?, do: see(if(parent == nil, do: :own_name, else: :own_name_by_parent))
     worker = {pid, if(own?, do: starter)}
     world = if given?, do: put_in(world.workers[id], worker), else: world
     registered(world, id, request, given?, [])

@@ -11,6 +11,7 @@ defmodule ScheduleWorld.Events do
 
   @ids 1..6
   @keys [nil, :key1, :key1, :key2]
+  @requests [:lookup_or_start, :start, :stop, :register]
 
   # All that has to happen in some sequence.
   @all [
@@ -20,9 +21,10 @@ defmodule ScheduleWorld.Events do
     :register,
     :asked_twice,
     :nested_request,
+    :nested_elsewhere,
     :own_stop,
     :own_name,
-    :own_name_at_once,
+    :own_name_by_parent,
     :guest,
     :no_guest,
     :not_supervised,
@@ -57,7 +59,6 @@ defmodule ScheduleWorld.Events do
     :nested_start,
     :nested_start_later,
     :nested_behind_others,
-    :late_nested,
     :gave_up,
     :forgot_who_gave_up,
     :caller_died,
@@ -75,21 +76,20 @@ defmodule ScheduleWorld.Events do
   def happen(world, n) when n <= 59, do: starter_dies(world, pick(alive(world)))
   def happen(world, n) when n <= 64, do: rest(world, can_rest(world))
   def happen(world, n) when n <= 67, do: offer_to_end(world, pick(without_workers(world)))
-  def happen(world, n) when n <= 72, do: probe(world)
-  def happen(world, n) when n <= 76, do: give_up(world, pick(Map.keys(world.waiting)))
-  def happen(world, n) when n <= 79, do: caller_dies(world, pick(Map.keys(world.waiting)))
-  def happen(world, n) when n <= 84, do: stranger(world)
+  def happen(world, n) when n <= 71, do: give_up(world, pick(Map.keys(world.waiting)))
+  def happen(world, n) when n <= 74, do: caller_dies(world, pick(Map.keys(world.waiting)))
+  def happen(world, n) when n <= 79, do: stranger(world)
   def happen(world, _), do: News.deliver(world)
 
   # One round of all that ends by itself.
   def go_on(world) do
-    world = world |> probe() |> News.deliver()
+    world = News.deliver(world)
     world = Enum.reduce(can_end(world), world, &end_run(&2, &1))
     Enum.reduce(Map.keys(world.ending), world, &end_ending(&2, &1))
   end
 
   def over?(world) do
-    world.mailbox == [] and world.probes == [] and can_end(world) == [] and world.ending == %{}
+    world.mailbox == [] and can_end(world) == [] and world.ending == %{}
   end
 
   ## Requests
@@ -100,38 +100,52 @@ defmodule ScheduleWorld.Events do
     twice? = others != [] and :rand.uniform(8) == 1
     if twice?, do: see(:asked_twice)
     caller = if twice?, do: pick(others), else: {:caller, serial}
-    request(world, Enum.random(@ids), caller, pick([:lookup_or_start, :start, :stop, :register]))
+    request(world, Enum.random(@ids), caller, pick(@requests), nil)
+  end
+
+  # In a start of another registry, or of this one.
+  defp ask_nested(world) do
+    {serial, world} = serial(world)
+    caller = {:init, serial}
+
+    case if(coin(), do: pick(can_go_on(world))) do
+      nil ->
+        see(:nested_elsewhere)
+        world = put_in(world.nested[caller], {:elsewhere, serial})
+        request(world, Enum.random(@ids), caller, pick(@requests), :elsewhere)
+
+      own ->
+        see(:nested_request)
+        %{starter: starter, number: number} = world.runs[own]
+        ask_nested(put_in(world.nested[caller], {starter, number}), own, caller, starter)
+    end
   end
 
   # Workers start others of higher ids only: else they could wait for each other.
-  defp ask_nested(world) do
-    with own when own != nil <- pick(can_go_on(world)) do
-      {serial, world} = serial(world)
-      %{starter: starter, number: number} = world.runs[own]
-      caller = {:init, serial}
-      world = put_in(world.nested[caller], {starter, number})
-      see(:nested_request)
-      id = Enum.random(own..Enum.max(@ids))
+  defp ask_nested(world, own, caller, starter) do
+    case Enum.random(own..Enum.max(@ids)) do
+      # It has its name.
+      ^own when is_map_key(world.workers, own) ->
+        request(world, own, caller, :stop, starter)
 
-      kinds =
-        cond do
-          id != own -> [:lookup_or_start, :start, :stop, :register]
-          # It has its name.
-          is_map_key(world.workers, own) -> [:stop]
-          true -> [:stop, :register, {:register, starter}]
-        end
+      ^own ->
+        # One that the starter has spawned may be given its name by anybody.
+        {kind, starter} =
+          pick([{:stop, starter}, {:register, starter}, {{:register, starter}, nil}])
 
-      if start_first?(line(world, id)), do: see(:nested_behind_others)
-      request(world, id, caller, pick(kinds))
-    else
-      nil -> world
+        request(world, own, caller, kind, starter)
+
+      id ->
+        if start_first?(line(world, id)), do: see(:nested_behind_others)
+        request(world, id, caller, pick(@requests), starter)
     end
   end
 
   defp start_first?([first | _]), do: start?(first)
   defp start_first?([]), do: false
 
-  defp request(world, id, caller, kind) do
+  # `starter` is what the server is told: in whose start the caller is.
+  defp request(world, id, caller, kind, starter) do
     {serial, world} = serial(world)
     from = {caller, serial}
 
@@ -151,11 +165,22 @@ defmodule ScheduleWorld.Events do
       see(:known_worker)
       answered(world, request)
     else
-      decided(stand_in_line(world, id, request), :request, [], fn schedule ->
-        Schedule.request(schedule, id, request)
-      end)
+      {expected, world} = world |> stand_in_line(id, request) |> own_stop(id, request, starter)
+      decided(world, :request, expected, &Schedule.request(&1, id, request, starter))
     end
   end
+
+  # It is answered at once, and keeps its turn.
+  defp own_stop(world, id, {:stop, from} = stop, starter) do
+    if starter != nil and match?(%{^id => %{starter: ^starter}}, world.runs) do
+      see(:own_stop)
+      {[{:reply, stop, :ok}], %{world | own_stops: MapSet.put(world.own_stops, from)}}
+    else
+      {[], world}
+    end
+  end
+
+  defp own_stop(world, _id, _request, _starter), do: {[], world}
 
   defp stand_in_line(world, id, request) do
     case {request, world.ending, line(world, id)} do
@@ -191,19 +216,6 @@ defmodule ScheduleWorld.Events do
 
   defp no_longer_waiting(world) do
     %{world | waiting: Map.filter(world.waiting, fn {from, _} -> waiting?(from) end)}
-  end
-
-  # The server looks who descends from a starter that is busy.
-  defp probe(%{probes: []} = world), do: world
-
-  defp probe(world) do
-    {id, {caller, _} = from} = asked = pick(world.probes)
-    world = %{world | probes: List.delete(world.probes, asked)}
-
-    case waiting?(from) and in_init(world, caller) do
-      starter when starter in [nil, false] -> world
-      starter -> post(world, {:nested, id, from, starter})
-    end
   end
 
   ## Starts
@@ -329,16 +341,15 @@ defmodule ScheduleWorld.Events do
     busy = pick([:stranger | others])
 
     told =
-      case :rand.uniform(8) do
+      case :rand.uniform(7) do
         1 -> Schedule.started(schedule, idle, id, {:ok, :pid}, coin(), :idle)
         2 -> Schedule.started(schedule, busy, id, {:failed, :reason, true}, false, :idle)
         3 -> {Schedule.rested(schedule, pick([idle, busy]), :parent), []}
         4 -> Schedule.starter_died(schedule, :stranger, :killed)
         5 when is_map_key(world.ending, id) -> {schedule, []}
         5 -> Schedule.stopped(schedule, id, pick([:ok, {:error, :not_found}]))
-        6 -> Schedule.nested(schedule, id, {:stranger, 0}, busy)
-        7 -> Schedule.gave_up(schedule, id, :stranger)
-        8 -> {Schedule.retire(schedule, busy) || schedule, []}
+        6 -> Schedule.gave_up(schedule, id, :stranger)
+        7 -> {Schedule.retire(schedule, busy) || schedule, []}
       end
 
     note(:stranger)

@@ -100,41 +100,6 @@ defmodule ScheduleWorld.News do
     end
   end
 
-  # The server says so if the starter is busy still.
-  defp heard(world, {:nested, id, from, starter}) do
-    if world.starters[starter] == :starting, do: nested(world, id, from, starter), else: world
-  end
-
-  defp nested(world, id, from, starter) do
-    request = Enum.find(line(world, id), &(from(&1) == from))
-    own? = match?(%{^id => %{starter: ^starter}}, world.runs)
-
-    case request do
-      nil ->
-        see(:late_nested)
-        assert Schedule.nested(world.schedule, id, from, starter) == {world.schedule, []}
-        world
-
-      {:stop, _} when own? ->
-        see(:own_stop)
-        world = %{world | own_stops: MapSet.put(world.own_stops, from)}
-        told_nested(world, id, from, starter, [{:reply, request, :ok}])
-
-      {:register, _, _, _} when own? ->
-        world = told_nested(world, id, from, starter, [])
-        assert request not in line(world, id), "it waits for its own start"
-        world
-
-      _ ->
-        world = %{world | told_nested: MapSet.put(world.told_nested, from)}
-        told_nested(world, id, from, starter, [])
-    end
-  end
-
-  defp told_nested(world, id, from, starter, expected) do
-    decided(world, :nested, expected, &Schedule.nested(&1, id, from, starter))
-  end
-
   # Those with equal arguments, up to the first stop or registration.
   defp equal(_world, _id, {_, _, nil, _}), do: []
 
