@@ -61,11 +61,14 @@ defmodule GenRegistry.Nested do
 
   defp caller, do: :"$callers" |> Process.get() |> pids() |> List.first()
 
-  # Those of processes with names are the names.
   defp pids(list) when is_list(list),
-    do: for(pid <- list, is_pid(pid), Table.local?(pid), do: pid)
+    do: for(entry <- list, pid = pid(entry), Table.local?(pid), do: pid)
 
   defp pids(_no_list), do: []
+
+  # Processes with names leave these to those that they start.
+  defp pid(name) when is_atom(name), do: Process.whereis(name)
+  defp pid(pid), do: pid
 
   defp parent(pid) do
     case Process.info(pid, :parent) do
