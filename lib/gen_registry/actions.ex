@@ -127,6 +127,14 @@ defmodule GenRegistry.Actions do
     SystemLimitError -> {:error, :system_limit}
   end
 
+  @doc "Has a starter that waits exit."
+  @spec let_go(state, pid) :: :ok
+  def let_go(state, starter) do
+    # First, so that it is not swept after.
+    if state.sweeper, do: Sweeper.let_go(state.sweeper, starter)
+    Starter.exit(starter)
+  end
+
   @doc "Starts the event process."
   @spec start_events(state) :: state
   def start_events(state) do
@@ -140,7 +148,7 @@ defmodule GenRegistry.Actions do
   """
   @spec start_sweeper(state) :: state
   def start_sweeper(state) do
-    sweeper = Sweeper.start(state.table, state.worker_shutdown)
+    sweeper = Sweeper.start(state.name, state.table, state.worker_shutdown)
     starters = Starters.pids(state.schedule.starters) ++ Map.keys(state.clearing)
     for starter <- starters, do: Sweeper.watch(sweeper, starter)
     monitor(%{state | sweeper: sweeper}, sweeper, :sweeper)

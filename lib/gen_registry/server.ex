@@ -10,7 +10,15 @@ defmodule GenRegistry.Server do
   require Logger
 
   import GenRegistry.Actions,
-    only: [act: 2, carry_out: 2, start_again: 2, start_events: 1, start_sweeper: 1, waiting?: 2]
+    only: [
+      act: 2,
+      carry_out: 2,
+      let_go: 2,
+      start_again: 2,
+      start_events: 1,
+      start_sweeper: 1,
+      waiting?: 2
+    ]
 
   alias GenRegistry.{
     Callers,
@@ -217,7 +225,7 @@ defmodule GenRegistry.Server do
         {:noreply, state}
 
       schedule ->
-        Starter.exit(starter)
+        let_go(state, starter)
         {:noreply, %{state | schedule: schedule}}
     end
   end
@@ -321,7 +329,12 @@ defmodule GenRegistry.Server do
         else: for(worker <- workers, do: Shutdown.signal(worker, parent))
     end
 
-    for starter <- Starters.pids(starters), do: Starter.exit(starter)
+    for starter <- Starters.pids(starters) do
+      if Starters.waiting?(starters, starter),
+        do: let_go(state, starter),
+        else: Starter.exit(starter)
+    end
+
     if state.sweeper, do: Sweeper.finish(state.sweeper)
     # Nobody waits for handlers, and the sweeper ends when all starters have.
     others = [state.sweeper | Starters.handling(starters)]

@@ -9,13 +9,15 @@ defmodule GenRegistry.Sweeper do
   alias GenRegistry.{Shutdown, Table}
 
   defstruct [
+    :name,
     :server,
     # The monitor of the server, until it is down.
     :monitor,
     :table,
     :time,
-    # Monitors of the starters that live, and of the orphans that have to go, to their starters.
+    # The starters that it looks after, to their monitors.
     starters: %{},
+    # Monitors of the orphans that have to go, to their starters.
     orphans: %{},
     # How many orphans each dead starter has left.
     left: %{},
@@ -27,20 +29,24 @@ defmodule GenRegistry.Sweeper do
   @together 2
 
   @doc "Starts the sweeper of the calling server."
-  @spec start(Table.t(), Shutdown.time()) :: pid
-  def start(table, time) do
+  @spec start(GenRegistry.name(), Table.t(), Shutdown.time()) :: pid
+  def start(name, table, time) do
     # Not linked: it outlives the server.
-    {:ok, sweeper} = GenServer.start(__MODULE__, {self(), table, time})
+    {:ok, sweeper} = GenServer.start(__MODULE__, {name, self(), table, time})
     Table.track(table, sweeper, nil)
     sweeper
   end
 
   @doc """
-  Has it look after a starter. If that dies otherwise than by `:shutdown`, the server is told
-  `{:swept, starter}` when all is gone that it had begun.
+  Has it look after a starter. When that has died, the server is told `{:swept, starter}` once all is
+  gone that it had begun. What it died of does not matter: a start can have it exit with any reason.
   """
   @spec watch(pid, starter :: pid) :: :ok
   def watch(sweeper, starter), do: tell(sweeper, {:watch, starter})
+
+  @doc "Has it no longer look after a starter that waits: the server is about to have that exit."
+  @spec let_go(pid, starter :: pid) :: :ok
+  def let_go(sweeper, starter), do: tell(sweeper, {:let_go, starter})
 
   @doc "Has it end when the starters have."
   @spec finish(pid) :: :ok
@@ -62,16 +68,22 @@ defmodule GenRegistry.Sweeper do
   end
 
   @impl true
-  def init({server, table, time}) do
+  def init({name, server, table, time}) do
     # A registry that ends sends `:shutdown` to all that have a parent.
     Process.flag(:trap_exit, true)
     monitor = Process.monitor(server)
-    {:ok, %__MODULE__{server: server, monitor: monitor, table: table, time: time}}
+    {:ok, %__MODULE__{name: name, server: server, monitor: monitor, table: table, time: time}}
   end
 
   @impl true
   def handle_info({__MODULE__, {:watch, starter}}, state) do
-    go_on(put_in(state.starters[Process.monitor(starter)], starter))
+    go_on(put_in(state.starters[starter], Process.monitor(starter)))
+  end
+
+  def handle_info({__MODULE__, {:let_go, starter}}, state) do
+    {monitor, state} = pop_in(state.starters[starter])
+    if monitor, do: Process.demonitor(monitor, [:flush])
+    go_on(state)
   end
 
   def handle_info({__MODULE__, :finish}, state), do: go_on(%{state | monitor: nil})
@@ -80,18 +92,11 @@ defmodule GenRegistry.Sweeper do
     go_on(%{state | monitor: nil})
   end
 
-  def handle_info({:DOWN, monitor, _, _, reason}, state)
-      when is_map_key(state.starters, monitor) do
-    {starter, starters} = Map.pop!(state.starters, monitor)
-    state = %{state | starters: starters}
-
-    # It ended by itself, when it was idle.
-    if reason == :shutdown do
-      go_on(state)
-    else
-      if state.dead == [], do: Process.send_after(self(), {__MODULE__, :sweep}, @together)
-      {:noreply, %{state | dead: [starter | state.dead]}}
-    end
+  def handle_info({:DOWN, monitor, _, starter, _}, state)
+      when :erlang.map_get(starter, state.starters) == monitor do
+    if state.dead == [], do: Process.send_after(self(), {__MODULE__, :sweep}, @together)
+    starters = Map.delete(state.starters, starter)
+    {:noreply, %{state | starters: starters, dead: [starter | state.dead]}}
   end
 
   def handle_info({__MODULE__, :sweep}, state) do
@@ -125,11 +130,12 @@ defmodule GenRegistry.Sweeper do
   defp sweep(state, starters) do
     state = Enum.reduce(starters, state, &put_in(&2.left[&1], 0))
 
-    # From here on, whoever opens the registry's name next knows of them. Workers that were registered
-    # are left alone: they end by their link, and the table knows of them.
+    # From here on, whoever opens the registry's name next knows of them. An earlier sweeper, which was
+    # killed, may have tracked some already. Workers that were registered are left alone: they end by
+    # their link, and the table knows of them.
     orphans =
       for {pid, starter} <- Shutdown.children(starters),
-          Table.track(state.table, pid, starter),
+          Table.track(state.table, pid, starter) or Table.without_id?(state.name, pid),
           do: {pid, starter}
 
     state = Enum.reduce(orphans, state, &await/2)

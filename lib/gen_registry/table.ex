@@ -70,6 +70,10 @@ defmodule GenRegistry.Table do
     end
   end
 
+  @doc "Whether a registry of this name runs, in which a process has no id and is not being stopped."
+  @spec without_id?(GenRegistry.name(), pid) :: boolean
+  def without_id?(name, pid), do: Native.lookup_id(name, pid) == :not_found
+
   @doc "How many entries there are."
   @spec count(GenRegistry.name()) :: non_neg_integer
   def count(name) do
