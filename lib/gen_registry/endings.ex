@@ -1,6 +1,7 @@
 defmodule GenRegistry.Endings do
   @moduledoc false
-  # The workers that a registry is ending: each has been told to, and is killed when its time is over.
+  # What a registry is ending: workers, and what starts have left. Each process has been told to end,
+  # and is killed when its time is over.
   # Functions run in the server, which hands on the messages that they cause.
 
   alias GenRegistry.{Shutdown, Starter, Table, TermMap, Types}
@@ -9,7 +10,10 @@ defmodule GenRegistry.Endings do
     :time,
     # Ids to `{worker, monitor, timer}`, and those monitors to the ids.
     workers: TermMap.new(),
-    ids: %{}
+    ids: %{},
+    # Ids to how many processes a start has left, and those monitors to the ids.
+    remains: TermMap.new(),
+    ids_of_remains: %{}
   ]
 
   @type t :: %__MODULE__{}
@@ -18,9 +22,9 @@ defmodule GenRegistry.Endings do
   @spec new(Shutdown.time()) :: t
   def new(time), do: %__MODULE__{time: time}
 
-  @doc "How many ids have a worker that is being ended."
+  @doc "How many ids have a worker that is being ended, or what a start has left."
   @spec count(t) :: non_neg_integer
-  def count(endings), do: TermMap.size(endings.workers)
+  def count(endings), do: TermMap.size(endings.workers) + TermMap.size(endings.remains)
 
   @doc "The worker of an id that is being ended, or `nil`."
   @spec worker(t, Types.id()) :: pid | nil
@@ -45,13 +49,26 @@ defmodule GenRegistry.Endings do
     }
   end
 
-  @doc "The id whose worker is down by this monitor, or `nil` if it is none of these."
-  @spec down(t, reference) :: {Types.id(), t} | nil
+  @doc """
+  What is down by this monitor, or `nil` if it is none of these: an id's `:worker`, `:all` that a start
+  of it has left, or `:some` of that.
+  """
+  @spec down(t, reference) :: {:worker | :all | :some, Types.id(), t} | nil
   def down(%{ids: ids} = endings, monitor) when is_map_key(ids, monitor) do
     {id, ids} = Map.pop!(ids, monitor)
     {_pid, _monitor, timer} = TermMap.fetch!(endings.workers, id)
     if timer, do: Process.cancel_timer(timer, async: true, info: false)
-    {id, %{endings | workers: TermMap.delete(endings.workers, id), ids: ids}}
+    {:worker, id, %{endings | workers: TermMap.delete(endings.workers, id), ids: ids}}
+  end
+
+  def down(%{ids_of_remains: ids} = endings, monitor) when is_map_key(ids, monitor) do
+    {id, ids} = Map.pop!(ids, monitor)
+    endings = %{endings | ids_of_remains: ids}
+
+    case TermMap.fetch!(endings.remains, id) do
+      1 -> {:all, id, update_in(endings.remains, &TermMap.delete(&1, id))}
+      left -> {:some, id, update_in(endings.remains, &TermMap.put(&1, id, left - 1))}
+    end
   end
 
   def down(_endings, _monitor), do: nil
@@ -63,6 +80,18 @@ defmodule GenRegistry.Endings do
          do: Process.exit(pid, :kill)
 
     :ok
+  end
+
+  @doc """
+  Awaits what a start of an id has left, all of it told to end by `refuse/4`. The server is sent the
+  `:DOWN` of a monitor for each, for `down/2`.
+  """
+  @spec await_remains(t, Types.id(), [pid]) :: t
+  def await_remains(endings, _id, []), do: endings
+
+  def await_remains(endings, id, pids) do
+    ids = for pid <- pids, into: endings.ids_of_remains, do: {Process.monitor(pid), id}
+    %{endings | remains: TermMap.put(endings.remains, id, length(pids)), ids_of_remains: ids}
   end
 
   @doc """

@@ -53,7 +53,7 @@ defmodule GenRegistry.Schedule do
 
     * `{:queued, ticket}` - its first request waits for a place
     * `{:starting, starter, request, :bounded | :nested}`
-    * `{:stopping, stops}` - also while the remains of a killed starter are cleared away
+    * `{:stopping, stops}` - also while what a failed start or a dead starter left is ended
     * `{:registering, registration}`
   """
   @type stage ::
@@ -350,16 +350,22 @@ defmodule GenRegistry.Schedule do
 
   `alive?` says whether the worker is alive. Callers who joined the line before the news may have
   called after its death: they are not given a dead one.
+
+  `remains?` says whether the start has left processes: then the id goes on after `stopped/3`, or
+  `not_supervised/3`, when they are gone.
   """
-  @spec started(t, pid, id, outcome, alive? :: boolean, :idle | :handling | :parent) ::
+  @spec started(t, pid, id, outcome, alive? :: boolean, Starters.state(), remains? :: boolean) ::
           {t, [action]}
-  def started(schedule, starter, id, outcome, alive?, state) do
+  def started(schedule, starter, id, outcome, alive?, state, remains? \\ false) do
     case TermMap.fetch(schedule.flights, id) do
       {:ok, {{:starting, ^starter, _, _}, _}} ->
         schedule = %{schedule | starters: Starters.put(schedule.starters, starter, state)}
         {request, line, schedule} = finish_start(schedule, id)
         {actions, line} = answer_line(line, request, outcome, alive?)
-        go_on(schedule, id, line, actions)
+
+        if remains?,
+          do: clear(schedule, id, line, actions),
+          else: go_on(schedule, id, line, actions)
 
       # A stranger's message that looks like the news of a starter.
       _ ->
@@ -392,14 +398,18 @@ defmodule GenRegistry.Schedule do
     case starting do
       {:starting, id} ->
         {request, line, schedule} = finish_start(schedule, id)
-        schedule = put(schedule, id, {:stopping, []}, line)
-        {schedule, filled} = fill_places(schedule)
         reply = {:reply, request, {:error, {:starter_died, reason}}}
-        {schedule, [reply, {:await_sweep, starter, id} | filled]}
+        clear(schedule, id, line, [reply, {:await_sweep, starter, id}])
 
       nil ->
         {schedule, []}
     end
+  end
+
+  # What a start has left is to end before the id's next request has its turn.
+  defp clear(schedule, id, line, actions) do
+    {schedule, filled} = schedule |> put(id, {:stopping, []}, line) |> fill_places()
+    {schedule, actions ++ filled}
   end
 
   # Frees the place of a start.
@@ -431,7 +441,7 @@ defmodule GenRegistry.Schedule do
 
   ## Stops and registrations
 
-  @doc "An id's worker is gone, or there was none, or what a dead starter left is cleared away."
+  @doc "An id's worker is gone, or there was none, or what a start left is gone."
   @spec stopped(t, id, :ok | {:error, :not_found}) :: {t, [action]}
   def stopped(schedule, id, reply) do
     case TermMap.fetch(schedule.flights, id) do

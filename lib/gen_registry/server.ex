@@ -57,9 +57,11 @@ defmodule GenRegistry.Server do
     given: nil
   ]
 
+  @typedoc "How a start ended. A failed one has left `remains`, which are being ended."
+  @type outcome :: {:ok, pid} | {:failed, Held.t(), shared? :: boolean, remains :: [pid]}
+
   @doc "Tells the server how a start ended, and what the starter does now."
-  @spec started(pid, pid, GenRegistry.Types.id(), {:ok, pid} | {:failed, Held.t(), boolean}, atom) ::
-          :ok
+  @spec started(pid, pid, GenRegistry.Types.id(), outcome, atom) :: :ok
   def started(server, starter, id, outcome, state) do
     send(server, {:started, starter, id, outcome, state})
     :ok
@@ -86,7 +88,7 @@ defmodule GenRegistry.Server do
     :ok
   end
 
-  @doc "Has the server end a worker whose id another process took, as those are that are stopped."
+  @doc "Has the server end a process that a failed start left, as those are that are stopped."
   @spec refused(pid, worker :: pid, starter :: pid) :: :ok
   def refused(server, worker, starter) do
     send(server, {:refused, worker, starter})
@@ -205,8 +207,11 @@ defmodule GenRegistry.Server do
       {:starting, ^id} ->
         # Of a start that failed, what it was promised is free. A worker has used it.
         if bounded?(state), do: Table.give_back(state.table, starter)
+        {outcome, remains} = split_remains(outcome)
         {outcome, alive?} = now(outcome, id, state)
-        told = Schedule.started(state.schedule, starter, id, outcome, alive?, doing)
+        left? = remains != []
+        told = Schedule.started(state.schedule, starter, id, outcome, alive?, doing, left?)
+        state = update_in(state.endings, &Endings.await_remains(&1, id, remains))
         {:noreply, carry_out(state, told)}
 
       # A stranger's message that looks like the news of a starter.
@@ -244,9 +249,16 @@ defmodule GenRegistry.Server do
 
   def handle_info({:DOWN, monitor, :process, pid, _}, state) do
     case Endings.down(state.endings, monitor) || Callers.down(state.callers, monitor) do
-      {id, %Endings{} = endings} ->
+      {:worker, id, endings} ->
         state = %{state | endings: endings}
         {:noreply, carry_out(state, Schedule.stopped(state.schedule, id, :ok))}
+
+      # A guest may have the id.
+      {:all, id, endings} ->
+        {:noreply, act(%{state | endings: endings}, {:stop, id})}
+
+      {:some, _id, endings} ->
+        {:noreply, %{state | endings: endings}}
 
       {id, %Callers{} = callers} ->
         state = %{state | callers: callers}
@@ -356,8 +368,16 @@ defmodule GenRegistry.Server do
   end
 
   defp outcome?({:ok, pid}), do: is_pid(pid)
-  defp outcome?({:failed, reason, shared?}), do: Held.held?(reason) and is_boolean(shared?)
+
+  defp outcome?({:failed, reason, shared?, remains}) when is_list(remains),
+    do: Held.held?(reason) and is_boolean(shared?) and Enum.all?(remains, &is_pid/1)
+
   defp outcome?(_outcome), do: false
+
+  defp split_remains({:failed, reason, shared?, remains}),
+    do: {{:failed, reason, shared?}, remains}
+
+  defp split_remains({:ok, _pid} = outcome), do: {outcome, []}
 
   # The live process that an id has when its start has ended: a failed one may have left a guest.
   defp now(outcome, id, state) do

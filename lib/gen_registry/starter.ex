@@ -20,7 +20,8 @@ defmodule GenRegistry.Starter do
   # have to be set and cancelled for each start, which takes several microseconds.
   @tick 1_000
 
-  # How long it waits for what a failed start has left, in milliseconds.
+  # How long it waits for what a failed start has left before it tells of that, in milliseconds. Most is
+  # gone by then: then so is the failure's room for whoever is told.
   @leftovers 100
 
   defstruct [
@@ -188,14 +189,13 @@ defmodule GenRegistry.Starter do
       {[], false, room} ->
         state = enough(%{state | room: room})
         # First, so that nobody waits for it: it takes no other start before that is done.
-        answer(state, id, from, result, state(state))
+        answer(state, id, from, result, end_remains(state, result, []), state(state))
         CleanRoom.restore(state.room, &ours?/1)
         state
 
       {links, monitors?, room} ->
         CleanRoom.reset_flags(state.room)
-        end_leftovers(state, result, links)
-        answer(state, id, from, result, :handling)
+        answer(state, id, from, result, end_remains(state, result, links), :handling)
         CleanRoom.restore(state.room, &ours?/1)
         %{state | room: room} |> settle(result, links, monitors?) |> rest()
     end
@@ -208,9 +208,9 @@ defmodule GenRegistry.Starter do
     CleanRoom.shield()
     CleanRoom.reset_flags(state.room)
     {links, monitors?, _room} = CleanRoom.news(state.room, worker(result))
-    end_leftovers(state, result, links)
+    remains = end_remains(state, result, links)
     state = watch(state, id, result, ended)
-    answer(state, id, from, result, :handling)
+    answer(state, id, from, result, remains, :handling)
     times = %{duration: ended - begun, queue_time: queue_time, monotonic_time: ended}
     tell_of(state, id, result, times)
     # With what its handlers did.
@@ -221,19 +221,19 @@ defmodule GenRegistry.Starter do
   defp ours?(message), do: match?({__MODULE__, _}, message)
 
   # The server first: whatever the caller does next, the server has heard of this before.
-  defp answer(state, id, from, result, starter_state) do
+  defp answer(state, id, from, result, remains, starter_state) do
     outcome = outcome(result)
-    Server.started(state.server, self(), id, for_server(result, outcome), starter_state)
+    Server.started(state.server, self(), id, for_server(result, outcome, remains), starter_state)
     GenServer.reply(from, outcome)
     with {:error, reason} <- outcome, do: Events.failed(state.events, id, reason)
     :ok
   end
 
-  defp for_server({:ok, pid}, _outcome), do: {:ok, pid}
+  defp for_server({:ok, pid}, _outcome, _remains), do: {:ok, pid}
 
   # A failure of `start_link` itself is one for equal arguments too.
-  defp for_server(result, {:error, reason}) do
-    {:failed, Held.hold(reason), elem(result, 0) != :not_registered}
+  defp for_server(result, {:error, reason}, remains) do
+    {:failed, Held.hold(reason), elem(result, 0) != :not_registered, remains}
   end
 
   @doc "What the caller is told."
@@ -283,7 +283,7 @@ defmodule GenRegistry.Starter do
       else: {:not_registered, {:not_local, pid}, pid}
   end
 
-  defp register_local(%{server: server, table: table}, id, pid) do
+  defp register_local(%{table: table}, id, pid) do
     case Table.register(table, id, pid, self()) do
       :ok ->
         {:ok, pid}
@@ -296,9 +296,8 @@ defmodule GenRegistry.Starter do
       :pid_taken ->
         {:not_registered, {:already_registered, pid}, pid}
 
-      # The new one has to go: no id has two workers. Its end may take a while.
+      # The new one has to go, see `end_remains/3`: no id has two workers.
       {:id_taken, other} ->
-        if Table.refuse(table, pid, self()), do: Server.refused(server, pid, self())
         {:not_registered, {:already_started, other}, pid}
 
       # None starts while the registry ends.
@@ -315,27 +314,36 @@ defmodule GenRegistry.Starter do
 
   ## What a start leaves
 
-  # A start that failed leaves no process of its own: they end as a worker that is refused.
-  defp end_leftovers(state, result, links) when elem(result, 0) in [:failed, :raised] do
+  # A start that failed leaves no process of its own: they end as workers do that are stopped, and a
+  # start of the id waits for them. Returns those that are left. Their ends may take a while.
+  defp end_remains(state, {:not_registered, {:already_started, _}, pid}, _links) do
+    if refuse(state, pid), do: [pid], else: []
+  end
+
+  defp end_remains(state, result, links) when elem(result, 0) in [:failed, :raised] do
     ours = for pid <- links, is_pid(pid), parent(pid) == self(), do: {Process.monitor(pid), pid}
 
     for {_monitor, pid} <- ours do
       Process.exit(pid, :shutdown)
-      Table.track(state.table, pid, self())
-      Server.refused(state.server, pid, self())
+      # A guest keeps its id until it has ended.
+      unless refuse(state, pid), do: Table.track(state.table, pid, self())
     end
 
     deadline = now() + @leftovers
-    for {monitor, _pid} <- ours, do: await_down(monitor, deadline)
+    for {monitor, pid} <- ours, not down?(monitor, deadline), do: pid
   end
 
-  defp end_leftovers(_state, _result, _links), do: :ok
+  defp end_remains(_state, _result, _links), do: []
 
-  defp await_down(monitor, deadline) do
+  defp refuse(state, pid) do
+    Table.refuse(state.table, pid, self()) and Server.refused(state.server, pid, self()) == :ok
+  end
+
+  defp down?(monitor, deadline) do
     receive do
-      {:DOWN, ^monitor, _, _, _} -> :ok
+      {:DOWN, ^monitor, _, _, _} -> true
     after
-      max(deadline - now(), 0) -> Process.demonitor(monitor, [:flush])
+      max(deadline - now(), 0) -> not Process.demonitor(monitor, [:flush, :info])
     end
   end
 
