@@ -101,4 +101,137 @@ defmodule GenRegistry.LeftoversTest do
     assert {:ok, _} = answer(next)
     assert_receive {:beside, false}
   end
+
+  # Has a start begin that leaves a process, linked to the starter, which waits in its end; returns that
+  # process.
+  defp leave_one(registry, id, ending) do
+    test = self()
+    at_end = held_at_end(:at_end)
+
+    start_link = fn ->
+      {:ok, left} = LifecycleWorker.start_link(at_end)
+      send(test, {:left, left})
+      ending.()
+    end
+
+    assert {:error, reason} = GenRegistry.start(registry, id, [:answer, start_link])
+    assert reason != :max_children
+    assert_receive {:left, left}
+    assert reached({:at_end, :shutdown}) == left
+    left
+  end
+
+  describe "a start waits for what a start of its id has left that failed by" do
+    endings = [
+      error: quote(do: {:error, :no}),
+      ignore: quote(do: :ignore),
+      bad_return: quote(do: :odd),
+      raise: quote(do: raise("no")),
+      throw: quote(do: throw(:no)),
+      exit: quote(do: exit(:no))
+    ]
+
+    for {name, ending} <- endings do
+      test "#{name}, which counts until then", context do
+        registry = registry(context, max_children: 1, worker_shutdown: :infinity)
+        left = leave_one(registry, :id, fn -> unquote(ending) end)
+        next = ask(:start, registry, :id, [next_to(left)])
+        assert_waits(next, registry)
+        assert GenRegistry.start(registry, :other, [plain()]) == {:error, :max_children}
+        assert %{stopping: 1, starting: 0} = GenRegistry.info(registry)
+        go(left)
+        assert {:ok, _} = answer(next)
+        assert_receive {:beside, false}
+        assert %{stopping: 0, starting: 0} = GenRegistry.info(registry)
+      end
+    end
+  end
+
+  test "a start waits for all that one has left, others do not, and a stop finds nothing",
+       context do
+    registry = registry(context, worker_shutdown: :infinity)
+
+    test = self()
+
+    at_end = fn ->
+      Process.flag(:trap_exit, true)
+      {:ok, fn _reason -> wait(test, :at_end) end}
+    end
+
+    start_link = fn ->
+      {:ok, _} = LifecycleWorker.start_link(at_end)
+      {:ok, _} = LifecycleWorker.start_link(at_end)
+      {:error, :no}
+    end
+
+    assert {:error, :no} = GenRegistry.start(registry, :id, [:answer, start_link])
+    [one, two] = for _ <- 1..2, do: reached(:at_end)
+    stop = ask(:stop, registry, :id)
+    next = ask(:start, registry, :id, [next_to(two)])
+    monitor = watch(one)
+    go(one)
+    down_of(monitor)
+    assert_waits(stop, registry)
+    assert_waits(next, registry)
+    start!(registry, :other)
+    go(two)
+    assert answer(stop) == {:error, :not_found}
+    assert {:ok, _} = answer(next)
+    assert_receive {:beside, false}
+  end
+
+  test "what a start has left, and does not end, is killed when its time is over", context do
+    registry = registry(context, worker_shutdown: 50)
+    stubborn = stubborn()
+    test = self()
+
+    start_link = fn ->
+      {:ok, left} = LifecycleWorker.start_link(stubborn)
+      send(test, {:left, left})
+      {:error, :no}
+    end
+
+    assert {:error, :no} = GenRegistry.start(registry, :id, [:answer, start_link])
+    assert_receive {:left, left}
+    assert {:ok, _} = GenRegistry.start(registry, :id, [next_to(left)])
+    assert_receive {:beside, false}
+  end
+
+  test "a start waits for a worker that was refused, when the guest has gone", context do
+    registry = registry(context, worker_shutdown: :infinity)
+    at_end = held_at_end(:at_end)
+
+    init = fn ->
+      {:ok, _} = Agent.start(fn -> nil end, name: {:via, GenRegistry, {registry, :id}})
+      at_end.()
+    end
+
+    assert {:error, {:already_started, guest}} = GenRegistry.start(registry, :id, [init])
+    refused = reached({:at_end, :shutdown})
+    assert GenRegistry.start(registry, :id, [plain()]) == {:error, {:already_started, guest}}
+    kill(guest)
+    next = ask(:start, registry, :id, [next_to(refused)])
+    assert_waits(next, registry)
+    go(refused)
+    assert {:ok, _} = answer(next)
+    assert_receive {:beside, false}
+  end
+
+  test "a guest keeps its id when the worker that was refused for it is gone", context do
+    registry = registry(context, worker_shutdown: :infinity)
+    at_end = held_at_end(:at_end)
+
+    init = fn ->
+      {:ok, _} = Agent.start(fn -> nil end, name: {:via, GenRegistry, {registry, :id}})
+      at_end.()
+    end
+
+    assert {:error, {:already_started, guest}} = GenRegistry.start(registry, :id, [init])
+    refused = reached({:at_end, :shutdown})
+    stop = ask(:stop, registry, :id)
+    go(refused)
+    assert answer(stop) == {:error, :not_supervised}
+    assert GenRegistry.lookup(registry, :id) == {:ok, guest}
+    assert GenRegistry.stop(registry, :id) == {:error, :not_supervised}
+  end
 end
