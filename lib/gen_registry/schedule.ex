@@ -63,6 +63,7 @@ defmodule GenRegistry.Schedule do
           | {:registering, registration}
 
   @typep kind :: :bounded | :nested
+  @typep doing :: :idle | :handling | :parent
 
   @type t :: %__MODULE__{
           max_starting: pos_integer,
@@ -354,7 +355,7 @@ defmodule GenRegistry.Schedule do
   `remains?` says whether the start has left processes: then the id goes on after `stopped/3`, or
   `not_supervised/3`, when they are gone.
   """
-  @spec started(t, pid, id, outcome, alive? :: boolean, Starters.state(), remains? :: boolean) ::
+  @spec started(t, pid, id, outcome, alive? :: boolean, doing, remains? :: boolean) ::
           {t, [action]}
   def started(schedule, starter, id, outcome, alive?, state, remains? \\ false) do
     case TermMap.fetch(schedule.flights, id) do
