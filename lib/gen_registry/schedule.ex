@@ -164,7 +164,7 @@ defmodule GenRegistry.Schedule do
     end
   end
 
-  # In its own start, which ends first: it is told so at once.
+  # In its own start: the worker is stopped once it has started, for which nobody waits.
   defp join(
          schedule,
          id,
@@ -173,7 +173,7 @@ defmodule GenRegistry.Schedule do
          {:stop, _} = stop,
          starter
        ) do
-    {put(schedule, id, stage, Line.add(line, ticket, stop, true)), [{:reply, stop, :ok}]}
+    {put(schedule, id, stage, Line.add(line, ticket, stop, false)), [{:reply, stop, :ok}]}
   end
 
   # The worker itself, in its init, takes the name that it is started for; or has another take it.

@@ -111,6 +111,8 @@ defmodule GenRegistry.Shutdown do
     parents = MapSet.new(parents)
 
     for pid <- Process.list(),
+        # One that has died answers no question before the VM has undone all of it.
+        Table.alive?(pid),
         {:parent, parent} <- [Process.info(pid, :parent)],
         MapSet.member?(parents, parent),
         do: {pid, parent}
