@@ -663,6 +663,7 @@ defmodule GenRegistry.HostileInputTest do
       native.(:release, [name, :resident], {:answers, :ok}),
       native.(:register, [context.closed_table, :id, self(), nil], {:answers, :closed}),
       native.(:retire, [context.closed_table, :resident], {:answers, :not_found}),
+      native.(:seal, [context.closed_table], {:answers, :ok}),
       native.(:close, [context.closed_table], {:answers, :ok}),
       for no_words <- [-1, 1.5, nil, 2 ** 64, []] do
         [native.(:measure, [:id, no_words], badarg), native.(:measured, [no_words], badarg)]

@@ -81,6 +81,7 @@ defmodule GenRegistry.KindsTest do
       alive: [:self],
       begin_start: [:name],
       close: [:table],
+      seal: [:table],
       count: [:name],
       forget: [:name, :self],
       give_back: [:table, :self],
@@ -128,7 +129,7 @@ defmodule GenRegistry.KindsTest do
       table = Table.open(name, :infinity)
       given = %{table: table, name: name, self: self(), held: Native.hold(1)}
 
-      for {function, args} <- @calls, function not in [:open, :close] do
+      for {function, args} <- @calls, function not in [:open, :seal, :close] do
         args = for arg <- args, do: Map.get(given, arg, arg)
 
         for place <- 0..(length(args) - 1), term <- Terms.zoo(), arg <- [term, [term], {term}] do

@@ -101,6 +101,9 @@ defmodule GenRegistry.Native do
   @spec open(atom, non_neg_integer | :infinity) :: registry | :busy | :dead
   def open(_name, _max_children), do: not_loaded()
 
+  @spec seal(registry) :: :ok
+  def seal(_registry), do: not_loaded()
+
   @spec close(registry) :: :ok
   def close(_registry), do: not_loaded()
 

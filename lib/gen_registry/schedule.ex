@@ -122,6 +122,20 @@ defmodule GenRegistry.Schedule do
   @spec counts(t) :: {in_flight :: non_neg_integer, queued :: non_neg_integer}
   def counts(schedule), do: {TermMap.size(schedule.flights), Tickets.size(schedule.queue)}
 
+  @doc "All requests that have no answer yet, in no order."
+  @spec unanswered(t) :: [request]
+  def unanswered(schedule) do
+    Enum.flat_map(TermMap.values(schedule.flights), fn {stage, line} ->
+      {in_line, _line} = Line.pop_while(line, fn _request -> true end)
+      of_stage(stage) ++ in_line
+    end)
+  end
+
+  defp of_stage({:queued, _ticket}), do: []
+  defp of_stage({:starting, _starter, request, _kind}), do: [request]
+  defp of_stage({:stopping, stops}), do: stops
+  defp of_stage({:registering, registration}), do: [registration]
+
   ## Requests
 
   @doc """

@@ -22,6 +22,7 @@ defmodule GenRegistry.Server do
 
   alias GenRegistry.{
     Callers,
+    Closing,
     Endings,
     Events,
     Held,
@@ -329,7 +330,9 @@ defmodule GenRegistry.Server do
 
   @impl true
   def terminate(_reason, state) do
-    Table.close(state.table)
+    # Those who wait are answered before any worker is told: it may be one of them.
+    Table.seal(state.table)
+    Closing.answer_all(state)
     starters = state.schedule.starters
     by_parent = Enum.group_by(Shutdown.alive(state.name, self()), &elem(&1, 1), &elem(&1, 0))
 
@@ -350,7 +353,9 @@ defmodule GenRegistry.Server do
     if state.sweeper, do: Sweeper.finish(state.sweeper)
     # Nobody waits for handlers, and the sweeper ends when all starters have.
     others = [state.sweeper | Starters.handling(starters)]
-    Shutdown.await_all(state.name, state.worker_shutdown, others)
+    answer = &Closing.answer(state, &1, &2)
+    Shutdown.await_all(state.name, state.worker_shutdown, others, answer)
+    Table.close(state.table)
   end
 
   # `:observer` and release upgrades ask supervisors, by this, for the module that started them.

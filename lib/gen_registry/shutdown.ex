@@ -41,28 +41,58 @@ defmodule GenRegistry.Shutdown do
   Waits until every process of the registry `name` is dead but the caller. Workers that are left
   when the time is over are killed, starters too, with what they had begun to start. The `others`
   are not waited for: they are killed when all else is gone.
+
+  With `answer`, which takes `from` and the request, the caller is a server that ends: it answers calls
+  meanwhile, and all other messages are lost.
   """
-  @spec await_all(GenRegistry.name(), time, others :: [pid]) :: :ok
-  def await_all(name, time, others \\ []) do
+  @spec await_all(GenRegistry.name(), time, others :: [pid], answer :: (term, term -> term) | nil) ::
+          :ok
+  def await_all(name, time, others \\ [], answer \\ nil) do
     others = MapSet.new(others)
     caller = self()
     # Should the caller be killed, this goes on. It must never reach a registry that comes later.
     owner = Table.owner(name)
-    done = make_ref()
+    deadline = deadline(time)
 
-    # In a process of its own, whose mailbox has nothing but what is waited for.
-    apart(fn ->
+    await_done(answer, fn ->
       awaited = fn ->
         Enum.reject(alive_of(owner, name, caller), fn {pid, _} -> MapSet.member?(others, pid) end)
       end
 
-      await_until(awaited, deadline(time))
+      await_until(awaited, deadline)
       kill_all(owner, name, caller)
-      send(caller, done)
     end)
+  end
 
+  # In a process of its own, whose mailbox has nothing but what is waited for. If that is killed, in
+  # another one.
+  defp await_done(answer, fun) do
+    {_pid, monitor} = spawn_monitor(fun)
+    if down(monitor, answer) == :normal, do: :ok, else: await_done(answer, fun)
+  rescue
+    # The VM has no room for more.
+    SystemLimitError ->
+      fun.()
+      :ok
+  end
+
+  defp down(monitor, nil) do
     receive do
-      ^done -> :ok
+      {:DOWN, ^monitor, _, _, reason} -> reason
+    end
+  end
+
+  defp down(monitor, answer) do
+    receive do
+      {:DOWN, ^monitor, _, _, reason} ->
+        reason
+
+      {:"$gen_call", from, request} ->
+        answer.(from, request)
+        down(monitor, answer)
+
+      _what_is_over ->
+        down(monitor, answer)
     end
   end
 

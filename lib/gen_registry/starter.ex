@@ -225,7 +225,11 @@ defmodule GenRegistry.Starter do
     outcome = outcome(result)
     Server.started(state.server, self(), id, for_server(result, outcome, remains), starter_state)
     GenServer.reply(from, outcome)
-    with {:error, reason} <- outcome, do: Events.failed(state.events, id, reason)
+    # A registry that ends cuts starts off, which is no error.
+    with {:error, reason} <- outcome,
+         false <- match?({:not_registered, :shutdown, _pid}, result),
+         do: Events.failed(state.events, id, reason)
+
     :ok
   end
 

@@ -197,6 +197,10 @@ defmodule GenRegistry.Table do
     end
   end
 
+  @doc "Refuses registrations from now on. Reads go on."
+  @spec seal(t) :: :ok
+  def seal(table), do: Native.seal(table)
+
   @doc "Ends reads, and refuses registrations from now on."
   @spec close(t) :: :ok
   def close(table), do: Native.close(table)

@@ -24,6 +24,12 @@ defmodule GenRegistry.TermMap do
   @spec size(t(term)) :: non_neg_integer
   def size(map), do: map_size(map.plain) + map.count
 
+  @doc "All values, in no order."
+  @spec values(t(value)) :: [value] when value: term
+  def values(map) do
+    Map.values(map.plain) ++ for {_, pairs} <- map.others, {_key, value} <- pairs, do: value
+  end
+
   @doc "The value of a key."
   @spec fetch(t(value), term) :: {:ok, value} | :error when value: term
   def fetch(map, key) do

@@ -5,6 +5,7 @@ defmodule GenRegistry.ShutdownTest do
 
   use ExUnit.Case, async: true
 
+  import ExUnit.CaptureLog
   import Lifecycle
 
   @moduletag :capture_log
@@ -93,7 +94,7 @@ defmodule GenRegistry.ShutdownTest do
       assert ended(pid, monitor) in [:shutdown, :killed]
     end
 
-    assert {:exit, _} = answer(stop)
+    assert answer(stop) == :ok
   end
 
   test "those without a link are told too", context do
@@ -150,39 +151,78 @@ defmodule GenRegistry.ShutdownTest do
       {registry, during, finish}
     end
 
-    test "those who call have an error", context do
-      {registry, _, finish} = ending(context, fn _ -> nil end)
-      message = ~r/unknown registry: .*#{inspect(registry)}/
+    test "those who call are told so, and reads go on until the last has ended", context do
+      {registry, other, finish} =
+        ending(context, fn registry ->
+          guest = spawn(&hang/0)
+          assert GenRegistry.register_name({registry, :guest}, guest) == :yes
+          guest
+        end)
 
-      for function <- [:start, :lookup_or_start] do
-        assert_raise ArgumentError, message, fn ->
-          apply(GenRegistry, function, [registry, :id, [plain()]])
-        end
+      server = Process.whereis(registry)
+      {:ok, last} = GenRegistry.lookup(registry, :last)
+      assert GenRegistry.count(registry) == 2
+      assert GenRegistry.lookup_id(registry, last) == {:ok, :last}
+      assert Enum.sort(GenRegistry.to_list(registry)) == [guest: other, last: last]
+
+      for called <- [registry, server] do
+        assert GenRegistry.start(called, :id, [plain()]) == {:error, :shutdown}
+        assert GenRegistry.start(called, :last, [plain()]) == {:error, {:already_started, last}}
+        assert GenServer.call(called, {:lookup_or_start, :id, [plain()]}) == {:error, :shutdown}
+        assert GenRegistry.stop(called, :last) == :ok
+        assert GenRegistry.stop(called, :id) == {:error, :not_found}
+        assert GenRegistry.stop(called, :guest) == {:error, :not_supervised}
+        assert %{count: 2, starting: 0} = GenRegistry.info(called)
+        assert [{:last, ^last, :worker, _}] = Supervisor.which_children(called)
+        assert %{active: 1} = Supervisor.count_children(called)
+        assert GenServer.call(called, :hello) == {:error, :unknown_call}
       end
 
-      assert_raise ArgumentError, message, fn -> GenRegistry.lookup(registry, :last) end
-      assert_raise ArgumentError, message, fn -> GenRegistry.count(registry) end
-
-      # These wait for the registry's end.
-      pid = Process.whereis(registry)
-      by_pid = ask(:start, pid, :id, [held(:by_pid)])
-      stop = ask(:stop, registry, :last)
-      finish.()
-      assert {:exit, _} = answer(by_pid)
-      assert {:exit, _} = answer(stop)
-      refute_received {:by_pid, _}
+      assert GenRegistry.lookup_or_start(registry, :id, [plain()]) == {:error, :shutdown}
+      assert GenRegistry.lookup_or_start(registry, :last, [plain()]) == {:ok, last}
+      assert GenRegistry.register_name({registry, :id}, self()) == :no
+      assert finish.() == :ok
+      assert_raise ArgumentError, fn -> GenRegistry.lookup(registry, :last) end
     end
 
-    test "those who wait have an exit", context do
-      {_registry, {askers, inits}, finish} =
+    test "who waits for it is killed, and another one waits", context do
+      {registry, _, finish} = ending(context, fn _ -> nil end)
+      server = Process.whereis(registry)
+
+      for _ <- 1..3 do
+        {:monitors, monitors} = Process.info(server, :monitors)
+        waits = for {:process, pid} <- monitors, waits_for_workers?(pid), do: pid
+        for pid <- waits, do: kill(pid)
+        assert waits != []
+        assert GenRegistry.start(registry, :id, [plain()]) == {:error, :shutdown}
+      end
+
+      assert Process.alive?(server)
+      assert finish.() == :ok
+    end
+
+    defp waits_for_workers?(pid) do
+      {:current_stacktrace, stacktrace} = Process.info(pid, :current_stacktrace)
+      Enum.any?(stacktrace, &match?({GenRegistry.Shutdown, :await_until, _, _}, &1))
+    end
+
+    test "those who wait are answered before a worker has ended", context do
+      {registry, {askers, inits}, finish} =
         ending(context, fn registry ->
           first = ask(:start, registry, 1, [held(:first)])
           second = ask(:start, registry, 2, [held(:second)])
           waiting = ask(:start, registry, 1, [held(:waiting)])
-          queued = ask(:start, registry, 3, [held(:queued)])
+          queued = ask(:lookup_or_start, registry, 3, [held(:queued)])
           stop = ask(:stop, registry, 1)
-          {[first, second, waiting, queued, stop], [reached(:first), reached(:second)]}
+          inits = [reached(:first), reached(:second)]
+          for asker <- [waiting, queued, stop], do: assert_waits(asker, registry)
+          {[first, second, waiting, queued, stop], inits}
         end)
+
+      {starts, [stop]} = Enum.split(askers, 4)
+      for start <- starts, do: assert(answer(start) == {:error, :shutdown})
+      assert answer(stop) == :ok
+      assert GenRegistry.count(registry) == 1
 
       monitors = Enum.map(inits, &watch/1)
       # Both ends of a start: in time, and too late.
@@ -193,17 +233,35 @@ defmodule GenRegistry.ShutdownTest do
       finish.()
       assert down_of(List.last(monitors)) == :shutdown
 
-      for asker <- askers do
-        assert {kind, _} = answer(asker)
-        assert kind in [:exit, :error]
-      end
-
       refute_received {:waiting, _}
       refute_received {:queued, _}
     end
 
-    test "a worker in its end has an error", context do
-      registry = registry(context)
+    test "a worker that waits for another one is told, and ends well", context do
+      registry = registry(context, worker_shutdown: :infinity, max_starting: 1)
+      test = self()
+
+      init = fn ->
+        Process.flag(:trap_exit, true)
+        {:ok, fn reason -> send(test, {:ended_well, reason}) end}
+      end
+
+      worker = start!(registry, :id, init)
+      busy = ask(:start, registry, :busy, [held(:busy)])
+      in_start = reached(:busy)
+      call = fn -> GenRegistry.lookup_or_start(registry, :other, [plain()], :infinity) end
+      asker = ask(fn -> LifecycleWorker.run(worker, call) end)
+      until(fn -> GenRegistry.info(registry).queued == 1 end)
+      ending = ask(fn -> end_registry(registry) end)
+      assert answer(asker) == {:error, :shutdown}
+      assert_receive {:ended_well, :shutdown}
+      go(in_start)
+      assert answer(busy) == {:error, :shutdown}
+      assert answer(ending) == :ok
+    end
+
+    test "a worker in its end may look for others, start and stop them", context do
+      registry = registry(context, worker_shutdown: :infinity)
       test = self()
 
       init = fn ->
@@ -211,14 +269,43 @@ defmodule GenRegistry.ShutdownTest do
 
         {:ok,
          fn _reason ->
-           ask = fn -> GenRegistry.lookup_or_start(registry, :late, [plain()]) end
-           send(test, {:answer, attempt(ask)})
+           answers = [
+             GenRegistry.lookup_or_start(registry, :late, [plain()]),
+             GenRegistry.lookup(registry, :late),
+             GenRegistry.stop(registry, :peer),
+             GenRegistry.stop(registry, :id)
+           ]
+
+           send(test, {:answers, answers})
          end}
       end
 
       start!(registry, :id, init)
-      end_registry(registry)
-      assert_receive {:answer, {:error, %ArgumentError{}}}
+      peer = start!(registry, :peer, held_at_end(:peer))
+      ending = ask(fn -> end_registry(registry) end)
+      assert reached({:peer, :shutdown}) == peer
+      assert_receive {:answers, [{:error, :shutdown}, {:error, :not_found}, :ok, :ok]}
+      go(peer)
+      assert answer(ending) == :ok
+    end
+
+    test "and that is in no log", context do
+      log =
+        capture_log(fn ->
+          {_registry, {asker, starting}, finish} =
+            ending(context, fn registry ->
+              asker = ask(:start, registry, :cut_off, [held(:cut_off)])
+              {asker, reached(:cut_off)}
+            end)
+
+          assert answer(asker) == {:error, :shutdown}
+          monitor = watch(starting)
+          go(starting)
+          assert down_of(monitor) == :shutdown
+          assert finish.() == :ok
+        end)
+
+      refute log =~ "cut_off"
     end
 
     test "what is started in a storm of callers is ended", context do

@@ -357,6 +357,12 @@ fn forget<'a>(env: Env<'a>, name: Term<'a>, pid: LocalPid) -> rustler::Atom {
 }
 
 #[rustler::nif]
+fn seal(handle: ResourceArc<Handle>) -> rustler::Atom {
+    handle.seal();
+    atoms::ok()
+}
+
+#[rustler::nif]
 fn close(handle: ResourceArc<Handle>) -> rustler::Atom {
     handle.close();
     atoms::ok()

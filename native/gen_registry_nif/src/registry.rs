@@ -363,6 +363,11 @@ impl Handle {
         self.write(|table| table.give_back(parent));
     }
 
+    /// Refuses insertions, while reads go on.
+    pub fn seal(&self) {
+        self.write(|table| table.close());
+    }
+
     /// Ends reads and refuses insertions.
     pub fn close(&self) {
         self.registry.close(self.owner);
