@@ -141,7 +141,8 @@ defmodule GenRegistry.InfoTest do
       cost
     end
 
-    assert cost.(50_000) < 5 * cost.(10)
+    # A collection of the heap may be in it. Looking at each that waits would cost ten times as much.
+    assert cost.(50_000) < cost.(10) + 5_000
   end
 
   test "raises for what can be no registry, and exits where none runs" do
