@@ -469,11 +469,11 @@ defmodule GenRegistry do
   `pid` is a process of this node, the caller or another. It is a guest of the registry, see "Names
   of processes" above, until it ends or `unregister_name/1` is called.
 
-  Answers `:yes`; or `:no` if the id has a live process, or if the process is dead or has an id in
-  this registry. Where the id's process is being started or stopped, it waits for the end of that,
+  Answers `:yes`; or `:no` if the id has a live process, or if the process is dead, has an id in
+  this registry or is one of its own. Where the id's process is being started or stopped, it waits for the end of that,
   however long it takes. Raises `ArgumentError` as `whereis_name/1`, if `pid` is no pid of this node,
-  and if the id is larger than 16 MB. If the registry ends meanwhile, the caller exits as from
-  `GenServer.call/3`.
+  and if the id is larger than 16 MB. If the registry ends, it is `:no`; if it is killed, the caller
+  exits as from `GenServer.call/3`.
 
       iex> {:ok, agent} = Agent.start_link(fn -> 0 end)
       iex> GenRegistry.register_name({ExampleWorker, :counter}, agent)
@@ -560,7 +560,8 @@ defmodule GenRegistry do
   Folds over all processes: `fun` takes `{id, pid}` and the accumulator, and answers the next one.
 
   In no particular order. Processes may start and end meanwhile: one that is there throughout is met
-  exactly once, and no id is met twice. It reads some hundred entries at a time, so it is no burden
+  exactly once. An id is met twice only if its process ends and another one is started for it
+  meanwhile, and then with both. It reads some hundred entries at a time, so it is no burden
   on others however many there are.
 
       iex> for id <- [:a, :b, :c], do: GenRegistry.lookup_or_start(ExampleWorker, id)
@@ -598,7 +599,7 @@ defmodule GenRegistry do
   @spec stream(name) :: Enumerable.t()
   def stream(registry) do
     Stream.resource(
-      fn -> 0 end,
+      fn -> :start end,
       fn
         :done -> {:halt, :done}
         cursor -> Table.scan(registry, cursor)
@@ -693,9 +694,18 @@ defmodule GenRegistry do
   end
 
   if @gen_module == GenServer do
-    defp itself?(registry) do
-      is_atom(registry) and Process.whereis(registry) == Table.owner(registry)
+    defp itself?(name) when is_atom(name), do: Process.whereis(name) == Table.owner(name)
+    defp itself?({name, node}) when node == node(), do: itself?(name)
+
+    defp itself?(pid) when is_pid(pid) and node(pid) == node() do
+      with {:registered_name, name} <- Process.info(pid, :registered_name) do
+        Table.owner(name) == pid
+      else
+        _ -> false
+      end
     end
+
+    defp itself?(_elsewhere), do: false
   else
     defp itself?(_registry), do: false
   end

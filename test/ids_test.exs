@@ -923,11 +923,12 @@ defmodule GenRegistry.IdsTest do
     starts =
       for id <- ids do
         Task.async(fn ->
-          wait = fn -> receive(do: (:go_on -> IdleWorker.start_link())) end
+          start_link = fn ->
+            send(test, {:starting, self()})
+            receive(do: (:go_on -> IdleWorker.start_link()))
+          end
 
-          GenRegistry.lookup_or_start(name, id, [
-            fn -> send(test, {:starting, self()}) && wait.() end
-          ])
+          GenRegistry.lookup_or_start(name, id, [start_link])
         end)
       end
 

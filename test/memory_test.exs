@@ -106,12 +106,12 @@ defmodule GenRegistry.MemoryTest do
     elsewhere(fn -> for n <- 1..40, do: {:ok, _} = GenRegistry.start(registry, large(n)) end)
     for n <- 1..40, do: {:ok, _} = GenRegistry.start(registry, n)
 
-    assert elsewhere(fn -> steps(registry, 0) end) == 80
+    assert elsewhere(fn -> steps(registry, :start) end) == 80
   end
 
   # How many entries there are, in steps that are looked at.
-  defp steps(registry, cursor) do
-    {entries, next} = Table.scan(registry, cursor)
+  defp steps(registry, place) do
+    {entries, next} = Table.scan(registry, place)
     assert Enum.count(entries, fn {id, _} -> is_binary(id) end) <= 1
     length(entries) + if next == :done, do: 0, else: steps(registry, next)
   end

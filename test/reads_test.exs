@@ -330,6 +330,36 @@ defmodule GenRegistry.ReadsTest do
     end
   end
 
+  test "reads of a registry do not go on in the next one", context do
+    name = Module.concat(context.test, Ending)
+    child = {GenRegistry, worker_module: IdleWorker, name: name}
+
+    begin = fn ->
+      start_supervised!(child)
+      for id <- 1..5_000, do: {:ok, _} = GenRegistry.start(name, id)
+      Process.whereis(name)
+    end
+
+    for read <- [
+          fn between ->
+            name |> GenRegistry.stream() |> Enum.each(fn _entry -> between.() end)
+          end,
+          fn between -> GenRegistry.reduce(name, nil, fn _entry, _acc -> between.() end) end
+        ] do
+      first = begin.()
+
+      restart = fn ->
+        if Process.whereis(name) == first do
+          stop_supervised!(name)
+          begin.()
+        end
+      end
+
+      assert_raise ArgumentError, ~r/unknown registry/, fn -> read.(restart) end
+      stop_supervised!(name)
+    end
+  end
+
   describe "stream/1" do
     test "has what reduce has, of every kind", context do
       name = idle(context)

@@ -23,7 +23,7 @@ defmodule GenRegistry.Nested do
   # callers.
   defp starter_beyond(ancestors) do
     (ancestors == [] && starter_above(parent(self()), [self()])) ||
-      starter_above(caller(), [self()])
+      Enum.find_value(callers(), &starter_above(&1, [self()]))
   end
 
   defp starter_above(nil, _way), do: nil
@@ -59,7 +59,7 @@ defmodule GenRegistry.Nested do
 
   defp ancestors, do: :"$ancestors" |> Process.get() |> pids()
 
-  defp caller, do: :"$callers" |> Process.get() |> pids() |> List.first()
+  defp callers, do: :"$callers" |> Process.get() |> pids()
 
   defp pids(list) when is_list(list),
     do: for(entry <- list, pid = pid(entry), Table.local?(pid), do: pid)

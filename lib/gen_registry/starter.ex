@@ -321,16 +321,26 @@ defmodule GenRegistry.Starter do
   # A start that failed leaves no process of its own: they end as workers do that are stopped, and a
   # start of the id waits for them. Returns those that are left. Their ends may take a while.
   defp end_remains(state, {:not_registered, {:already_started, _}, pid}, _links) do
-    if refuse(state, pid), do: [pid], else: []
+    if Table.refuse(state.table, pid, self()) do
+      Server.refused(state.server, pid, self())
+      [pid]
+    else
+      []
+    end
   end
 
   defp end_remains(state, result, links) when elem(result, 0) in [:failed, :raised] do
-    ours = for pid <- links, is_pid(pid), parent(pid) == self(), do: {Process.monitor(pid), pid}
+    ours =
+      for pid <- links,
+          is_pid(pid),
+          parent(pid) == self(),
+          # A guest keeps its id until it has ended.
+          Table.refuse(state.table, pid, self()) or Table.track(state.table, pid, self()),
+          do: {Process.monitor(pid), pid}
 
     for {_monitor, pid} <- ours do
       Process.exit(pid, :shutdown)
-      # A guest keeps its id until it has ended.
-      unless refuse(state, pid), do: Table.track(state.table, pid, self())
+      Server.refused(state.server, pid, self())
     end
 
     deadline = now() + @leftovers
@@ -338,10 +348,6 @@ defmodule GenRegistry.Starter do
   end
 
   defp end_remains(_state, _result, _links), do: []
-
-  defp refuse(state, pid) do
-    Table.refuse(state.table, pid, self()) and Server.refused(state.server, pid, self()) == :ok
-  end
 
   defp down?(monitor, deadline) do
     receive do

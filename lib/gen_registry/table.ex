@@ -110,32 +110,39 @@ defmodule GenRegistry.Table do
     end
   end
 
-  @doc "Some hundred entries, and the cursor to go on from. The first is 0."
-  @spec scan(GenRegistry.name(), non_neg_integer) :: {[{term, pid}], non_neg_integer | :done}
-  def scan(name, cursor) do
-    with :not_running <- Native.scan(name, cursor), do: not_running(name)
+  @doc "Some hundred entries, and where to go on. It raises if another registry has the name by now."
+  @spec scan(GenRegistry.name(), place | :start) :: {[{term, pid}], place | :done}
+  def scan(name, place), do: scan(name, place, &Native.scan/2)
+
+  @typedoc "How far a scan has come, and the process of the registry that it is of."
+  @opaque place :: {pid, cursor :: non_neg_integer}
+
+  defp scan(name, :start, scan), do: scan(name, {owner(name), 0}, scan)
+
+  defp scan(name, {owner, cursor}, scan) do
+    with {entries, next} <- scan.(name, cursor), true <- owner(name) == owner do
+      {entries, if(next == :done, do: :done, else: {owner, next})}
+    else
+      _ -> not_running(name)
+    end
   end
 
   @doc "Folds over the entries, some hundreds at a time."
   @spec reduce_chunks(GenRegistry.name(), acc, ([{term, pid}], acc -> acc)) :: acc
         when acc: term
-  def reduce_chunks(name, acc, fun), do: reduce_chunks(name, acc, fun, &scan/2, 0)
+  def reduce_chunks(name, acc, fun), do: reduce_chunks(name, acc, fun, &Native.scan/2, :start)
 
   @doc "As `reduce_chunks/3`, without the guests."
   @spec reduce_children(GenRegistry.name(), acc, ([{term, pid}], acc -> acc)) :: acc
         when acc: term
   def reduce_children(name, acc, fun) do
-    reduce_chunks(name, acc, fun, &scan_children/2, 0)
+    reduce_chunks(name, acc, fun, &Native.scan_children/2, :start)
   end
 
-  defp scan_children(name, cursor) do
-    with :not_running <- Native.scan_children(name, cursor), do: not_running(name)
-  end
-
-  defp reduce_chunks(name, acc, fun, scan, cursor) do
-    case scan.(name, cursor) do
+  defp reduce_chunks(name, acc, fun, scan, place) do
+    case scan(name, place, scan) do
       {entries, :done} -> fun.(entries, acc)
-      {entries, cursor} -> reduce_chunks(name, fun.(entries, acc), fun, scan, cursor)
+      {entries, place} -> reduce_chunks(name, fun.(entries, acc), fun, scan, place)
     end
   end
 

@@ -234,4 +234,30 @@ defmodule GenRegistry.LeftoversTest do
     assert GenRegistry.lookup(registry, :id) == {:ok, guest}
     assert GenRegistry.stop(registry, :id) == {:error, :not_supervised}
   end
+
+  for {id, what} <- [id: "its own id", other: "another id"] do
+    test "what a failed start left with #{what} is killed when its time is over", context do
+      registry = registry(context, worker_shutdown: 50)
+      test = self()
+      name = {:via, GenRegistry, {registry, unquote(id)}}
+
+      init = fn ->
+        Process.flag(:trap_exit, true)
+        send(test, {:left, self()})
+        {:ok, fn _reason -> hang() end}
+      end
+
+      start_link = fn ->
+        {:ok, _} = GenServer.start_link(LifecycleWorker, init, name: name)
+        {:error, :later}
+      end
+
+      assert GenRegistry.start(registry, :id, [:answer, start_link]) == {:error, :later}
+      assert_receive {:left, left}
+      down(left)
+      start!(registry, :id)
+      assert GenRegistry.stop(registry, :id) == :ok
+      assert GenRegistry.count(registry) == 0
+    end
+  end
 end

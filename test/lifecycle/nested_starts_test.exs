@@ -83,6 +83,9 @@ defmodule GenRegistry.NestedStartsTest do
   defp call(:supervised_task, ask, tasks),
     do: tasks |> Task.Supervisor.async(ask) |> Task.await(:infinity)
 
+  defp call(:task_of_supervised_task, ask, tasks),
+    do: call(:supervised_task, fn -> call(:task, ask, tasks) end, tasks)
+
   defp call(:task_without_link, ask, tasks),
     do: tasks |> Task.Supervisor.async_nolink(ask) |> Task.await(:infinity)
 
@@ -117,7 +120,14 @@ defmodule GenRegistry.NestedStartsTest do
 
   for way <-
         [:start_link, :init, :linked, :spawned, :spawned_twice, :task, :task_twice] ++
-          [:supervised_task, :task_without_link, :agent, :agent_of_one_with_a_name, :server] do
+          [
+            :supervised_task,
+            :task_of_supervised_task,
+            :task_without_link,
+            :agent,
+            :agent_of_one_with_a_name,
+            :server
+          ] do
     @way way
 
     test "one of the same registry (#{way})", %{users: users, tasks: tasks} do
@@ -160,6 +170,19 @@ defmodule GenRegistry.NestedStartsTest do
       assert {:ok, worker} = answer(ask(:start, users, :own, [init]))
       assert_receive {:registered, :yes}
       assert GenRegistry.lookup(users, :own) == {:ok, worker}
+    end
+  end
+
+  test "the registry may be named by its pid, or with this node", %{users: users} do
+    for called <- [users, Process.whereis(users), {users, node()}] do
+      ask = fn -> GenRegistry.start(called, {:nested, called}, [plain()]) end
+      {taker, place} = take_place(users)
+      go(place)
+      assert {:ok, _} = answer(taker)
+      worker = ask(:start, users, {:worker, called}, [fn -> {:ok, ask.()} end])
+      assert {:ok, _} = answer(worker)
+      assert {:ok, _} = GenRegistry.lookup(users, {:nested, called})
+      :ok = GenRegistry.stop(users, :taker)
     end
   end
 
@@ -209,7 +232,12 @@ defmodule GenRegistry.NestedStartsTest do
       test = self()
 
       start_link = fn ->
-        {:ok, :proc_lib.spawn_link(fn -> send(test, {:worker, self()}) && helper() end)}
+        tells = fn ->
+          send(test, {:worker, self()})
+          helper()
+        end
+
+        {:ok, :proc_lib.spawn_link(tells)}
       end
 
       {:ok, worker} = GenRegistry.start(users, :first, [:answer, start_link])

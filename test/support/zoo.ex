@@ -52,13 +52,14 @@ defmodule Zoo do
     ]
   end
 
+  @kinds [:is_number, :is_atom, :is_bitstring, :is_tuple, :is_list, :is_map, :is_function] ++
+           [:is_pid, :is_port, :is_reference]
+
   @doc "What the VM calls a term's kind, as far as it knows it: for native records, it aborts."
   def kind(term) do
-    known? =
-      is_number(term) or is_atom(term) or is_bitstring(term) or is_tuple(term) or is_list(term) or
-        is_map(term) or is_function(term) or is_pid(term) or is_port(term) or is_reference(term)
-
-    if known?, do: :erts_internal.term_type(term), else: :unknown
+    if Enum.any?(@kinds, &apply(:erlang, &1, [term])),
+      do: :erts_internal.term_type(term),
+      else: :unknown
   end
 
   ## Kinds

@@ -12,8 +12,8 @@
 //! Every operation on one id is linearizable: it takes effect at one moment between its call and
 //! its return. [`Table::count`] agrees with what lookups can see once no operation is under way.
 //! [`Table::scan`] is no snapshot, but it passes over the space of hashes once: an id that is there
-//! throughout is met exactly once, and no id is met twice, however the table grows or shrinks
-//! meanwhile.
+//! throughout is met exactly once, however the table grows or shrinks meanwhile. One that is removed
+//! and inserted again while its part is read may be met with both processes.
 //!
 //! # Locks
 //!
