@@ -227,6 +227,29 @@ defmodule GenRegistry.ReportsTest do
     end
   end
 
+  test "nor one of a call in an exit, or of a fun", %{registry: registry} do
+    secret = Enum.join(["a very", "secret", "word"], " ")
+    call = fn -> GenServer.call(:nobody_has_this_name, {:tell, secret}) end
+    takes_none = fn -> :none end
+
+    for {start_link, shown} <- [
+          {call, "exited in: GenServer.call(:_, :_, :_)"},
+          {fn -> {:error, catch_exit(call.())} end, "exited in: GenServer.call(:_, :_, :_)"},
+          {fn -> apply(takes_none, [secret]) end, "called with 1 argument (:_)"}
+        ] do
+      text =
+        capture_log(fn ->
+          assert {:error, _} = GenRegistry.start(registry, :id, [start_link])
+          settle(registry)
+        end)
+
+      assert text =~ shown
+      refute text =~ "secret"
+      assert [event] = reports()
+      refute inspect(event, limit: :infinity, printable_limit: :infinity) =~ "secret"
+    end
+  end
+
   defmodule Clauses do
     def start_link(:a), do: IdleWorker.start_link()
   end

@@ -55,13 +55,24 @@ defmodule GenRegistry.Report do
     _ -> inspect(reason, structs: false)
   end
 
-  # The first entry of a stack trace may have the arguments of the call in place of their number. The
-  # reason may have the trace anywhere.
+  # A call that failed may be in the reason with its arguments: in an exit of `GenServer.call/3`, in the
+  # first entry of a stack trace, in an exception. The reason may have these anywhere.
+  defp without_arguments({reason, {module, function, arguments}} = exit)
+       when is_atom(module) and is_atom(function) and is_list(arguments) do
+    if proper?(arguments) and function_exported?(module, function, length(arguments)),
+      do: {without_arguments(reason), {module, function, blanks(arguments)}},
+      else: exit
+  end
+
+  defp without_arguments(%BadArityError{args: arguments} = error) when is_list(arguments) do
+    if proper?(arguments), do: %{error | args: blanks(arguments)}, else: error
+  end
+
   defp without_arguments({module, function, arguments, location})
        when is_atom(module) and is_atom(function) and is_list(arguments) and is_list(location) do
-    if List.improper?(arguments),
-      do: {module, function, arguments, location},
-      else: {module, function, length(arguments), location}
+    if proper?(arguments),
+      do: {module, function, length(arguments), location},
+      else: {module, function, arguments, location}
   end
 
   defp without_arguments(tuple) when is_tuple(tuple) and tuple_size(tuple) <= 4 do
@@ -72,6 +83,10 @@ defmodule GenRegistry.Report do
     do: [without_arguments(entry) | rest]
 
   defp without_arguments(term), do: term
+
+  defp proper?(list), do: not List.improper?(list)
+
+  defp blanks(arguments), do: Enum.map(arguments, fn _argument -> :_ end)
 
   # An id may be of any size, and a struct may come with code of its own.
   defp inspect_some(id) do
