@@ -194,8 +194,9 @@ defmodule GenRegistry do
   With `:max_children`, a worker takes room from the moment its start begins until it is dead: those
   that are being started count, and those that are being stopped. The bound holds through every
   race: there are never more, and nobody is refused for a worker whose `:DOWN` was seen, or for a
-  start whose failure was answered. But a worker whose id a guest took in its start has its room until
-  it is dead, which is when `:worker_shutdown` is over at the latest. Guests take no room.
+  start whose failure was answered. But a worker whose id a guest took in its start, and a process
+  that a failed start left behind, has that start's room until it is dead, which is when
+  `:worker_shutdown` is over at the latest. Guests take no room, nor does one that was a guest.
 
   Whoever asks when there is no room is refused at once. A start that has to wait for its turn, by
   `:max_starting`, takes its room when that comes, and is refused then if those before it have taken
