@@ -680,18 +680,20 @@ defmodule GenRegistry do
     end
   end
 
-  # The registry itself is also told until when the caller waits, and in which start it is, and the
-  # arguments stay out of its heap. A process that stands in for it, and one that may be of another
-  # version, get the request.
+  # The registry itself, by its name, is also told until when the caller waits, and the arguments stay
+  # out of its heap; and it is told in which start the caller is, whatever it is called by. A process
+  # that stands in for it, and one that may be of another version, get the request.
   defp request(registry, kind, id, args, timeout) do
-    if itself?(registry),
-      do: {kind, id, Held.hold(args), deadline(timeout), Nested.starter()},
+    starter = Nested.starter()
+
+    if (is_atom(registry) or starter != nil) and itself?(registry),
+      do: {kind, id, Held.hold(args), deadline(timeout), starter},
       else: {kind, id, args}
   end
 
   defp stop_request(registry, id) do
-    starter = itself?(registry) && Nested.starter()
-    if starter, do: {:stop, id, starter}, else: {:stop, id}
+    starter = Nested.starter()
+    if starter != nil and itself?(registry), do: {:stop, id, starter}, else: {:stop, id}
   end
 
   if @gen_module == GenServer do

@@ -105,8 +105,8 @@ defmodule GenRegistry.InfoTest do
 
     all = memory.()
     for {_, pid} <- GenRegistry.to_list(registry), do: kill(pid)
-    # Some of the ids are remembered for a while.
-    assert all - memory.() > 50 * 10_000
+    # Some of the ids are remembered for a while, and what is given up is freed after a moment.
+    until(fn -> all - memory.() > 50 * 10_000 end)
   end
 
   test "a name stands for the registry that has it now", context do
