@@ -61,7 +61,8 @@ defmodule GenRegistry.Nested do
 
   defp callers, do: :"$callers" |> Process.get() |> pids()
 
-  defp pids(list) when is_list(list),
+  # A process may have put in what it likes.
+  defp pids(list) when length(list) >= 0,
     do: for(entry <- list, pid = pid(entry), Table.local?(pid), do: pid)
 
   defp pids(_no_list), do: []
