@@ -29,7 +29,7 @@ pub struct Copied {
     flat: Option<Arc<Vec<u8>>>,
 }
 
-// SAFETY: the environment belongs to no process, is written only while `keep` makes it, and holds
+// SAFETY: the environment belongs to no process, is written only while it is made, and holds
 // nothing but the term, which is immutable. Any thread may read it, and free it when nobody does.
 unsafe impl Send for Copied {}
 // SAFETY: as above.
@@ -115,7 +115,7 @@ impl Drop for Copied {
     /// destructor is run by a scheduler.
     fn drop(&mut self) {
         point!(c"free");
-        // SAFETY: `keep` allocated it, and nobody reads it any more.
+        // SAFETY: it was allocated for this copy, and nobody reads it any more.
         unsafe { enif_free_env(self.env) };
     }
 }
