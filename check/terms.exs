@@ -161,7 +161,7 @@
         (pid || :undefined) == GenRegistry.whereis_name({registry, id}) and
         if(pid, do: [pid, pid], else: []) ==
           for({_, pid} <- GenRegistry.lookup_many(registry, [id, :none, id]), do: pid) and
-        (pid || :not_found) == Native.lookup_alive(registry, id)
+        found == Table.lookup_alive(registry, id)
     end
 
     ## All at once: which of them are the same
