@@ -274,16 +274,38 @@
 
     defp args({Native, function, _}, {registry, table}, resident) do
       case function do
-        :lookup_many -> [registry, [:none]]
-        function when function in [:lookup_id, :forget] -> [registry, resident]
-        function when function in [:scan, :scan_children] -> [registry, 0]
-        :alive -> [resident]
-        :open -> [registry, 10]
-        :register -> [table, :none, Zoo.idle(), Zoo.idle()]
-        function when function in [:retire, :promise] -> [table, :none, nil]
-        function when function in [:track, :refuse] -> [table, Zoo.idle(), nil]
-        function when function in [:known, :give_back, :close, :memory] -> [table, Zoo.idle()]
-        _ -> [registry, :none]
+        :lookup_many ->
+          [registry, [:none]]
+
+        function when function in [:lookup_id, :forget] ->
+          [registry, resident]
+
+        function when function in [:scan, :scan_children] ->
+          [registry, 0]
+
+        function when function in [:alive, :local] ->
+          [resident]
+
+        :starter_among ->
+          [[resident]]
+
+        :open ->
+          [registry, 10]
+
+        :register ->
+          [table, :none, Zoo.idle(), Zoo.idle()]
+
+        function when function in [:retire, :promise] ->
+          [table, :none, nil]
+
+        function when function in [:track, :refuse] ->
+          [table, Zoo.idle(), nil]
+
+        function when function in [:known, :give_back, :seal, :close, :memory] ->
+          [table, Zoo.idle()]
+
+        _ ->
+          [registry, :none]
       end
     end
 
