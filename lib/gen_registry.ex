@@ -470,9 +470,9 @@ defmodule GenRegistry do
   `pid` is a process of this node, the caller or another. It is a guest of the registry, see "Names
   of processes" above, until it ends or `unregister_name/1` is called.
 
-  Answers `:yes`; or `:no` if the id has a live process, or if the process is dead, has an id in
-  this registry or is one of its own. Where the id's process is being started or stopped, it waits for the end of that,
-  however long it takes. Raises `ArgumentError` as `whereis_name/1`, if `pid` is no pid of this node,
+  Returns `:yes`; or `:no` if the id has a live process, or if the process is dead, has an id in
+  this registry or is one of its own. Where the id's process is being started or stopped, it waits
+  for the end of that, however long it takes. Raises `ArgumentError` as `whereis_name/1`, if `pid` is no pid of this node,
   and if the id is larger than 16 MB. If the registry ends, it is `:no`; if it is killed, the caller
   exits as from `GenServer.call/3`.
 
@@ -562,8 +562,8 @@ defmodule GenRegistry do
 
   In no particular order. Processes may start and end meanwhile: one that is there throughout is met
   exactly once. An id is met twice only if its process ends and another one is started for it
-  meanwhile, and then with both. It reads some hundred entries at a time, so it is no burden
-  on others however many there are.
+  meanwhile, and then with both. It reads some hundred entries at a time, so it is no burden on others
+  however many there are.
 
       iex> for id <- [:a, :b, :c], do: GenRegistry.lookup_or_start(ExampleWorker, id)
       iex> GenRegistry.reduce(ExampleWorker, 0, fn {_id, pid}, links ->
@@ -603,7 +603,7 @@ defmodule GenRegistry do
       fn -> :start end,
       fn
         :done -> {:halt, :done}
-        cursor -> Table.scan(registry, cursor)
+        place -> Table.scan(registry, place)
       end,
       fn _cursor -> :ok end
     )

@@ -47,14 +47,15 @@ defmodule GenRegistry.Nested do
   end
 
   defp linked?(pid, starter) do
-    with {:links, links} <- Process.info(pid, :links),
-         false <- starter in links,
-         {:monitors, monitors} <- Process.info(starter, :monitors) do
-      {:process, pid} in monitors
-    else
-      true -> true
+    case Process.info(pid, :links) do
+      {:links, links} -> starter in links or monitored?(pid, starter)
       nil -> false
     end
+  end
+
+  defp monitored?(pid, starter) do
+    {:monitors, monitors} = Process.info(starter, :monitors) || {:monitors, []}
+    {:process, pid} in monitors
   end
 
   defp ancestors, do: :"$ancestors" |> Process.get() |> pids()

@@ -159,8 +159,8 @@ defmodule GenRegistry.Table do
   def owner(name), do: Native.owner(name)
 
   @doc """
-  Whether a pid is one of this VM, and its process alive. `Process.alive?/1` waits for the end of all that the VM
-  has to undo of one that has just died, which may take seconds.
+  Whether a pid is one of this VM, and its process alive. `Process.alive?/1` waits for the end of all
+  that the VM has to undo of one that has just died, which may take seconds.
   """
   @spec alive?(pid) :: boolean
   def alive?(pid), do: Native.alive(pid)

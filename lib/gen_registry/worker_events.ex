@@ -48,6 +48,7 @@ defmodule GenRegistry.WorkerEvents do
   end
 
   def watch(state, _id, _failed, _registered), do: state
+
   @doc "A worker has ended, if it is one."
   @spec note_exit(state, pid, reason :: term) :: state
   def note_exit(state, pid, reason) when is_map_key(state.workers, pid) do
@@ -59,6 +60,7 @@ defmodule GenRegistry.WorkerEvents do
   end
 
   def note_exit(state, _pid, _reason), do: state
+
   @doc "A monitor has come to its end."
   @spec note_down(state, reference, pid, reason :: term) :: state
   # There is another one, or will be.

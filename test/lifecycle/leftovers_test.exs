@@ -197,7 +197,9 @@ defmodule GenRegistry.LeftoversTest do
     assert_receive {:beside, false}
   end
 
-  test "a start waits for a worker that was refused, when the guest has gone", context do
+  # A registry, a guest that took the id in a start of it, and the worker that was refused for it, which
+  # is held in its end.
+  defp refused(context) do
     registry = registry(context, worker_shutdown: :infinity)
     at_end = held_at_end(:at_end)
 
@@ -208,6 +210,11 @@ defmodule GenRegistry.LeftoversTest do
 
     assert {:error, {:already_started, guest}} = GenRegistry.start(registry, :id, [init])
     refused = reached({:at_end, :shutdown})
+    {registry, guest, refused}
+  end
+
+  test "a start waits for a worker that was refused, when the guest has gone", context do
+    {registry, guest, refused} = refused(context)
     assert GenRegistry.start(registry, :id, [plain()]) == {:error, {:already_started, guest}}
     kill(guest)
     next = ask(:start, registry, :id, [next_to(refused)])
@@ -218,16 +225,7 @@ defmodule GenRegistry.LeftoversTest do
   end
 
   test "a guest keeps its id when the worker that was refused for it is gone", context do
-    registry = registry(context, worker_shutdown: :infinity)
-    at_end = held_at_end(:at_end)
-
-    init = fn ->
-      {:ok, _} = Agent.start(fn -> nil end, name: {:via, GenRegistry, {registry, :id}})
-      at_end.()
-    end
-
-    assert {:error, {:already_started, guest}} = GenRegistry.start(registry, :id, [init])
-    refused = reached({:at_end, :shutdown})
+    {registry, guest, refused} = refused(context)
     stop = ask(:stop, registry, :id)
     go(refused)
     assert answer(stop) == {:error, :not_supervised}

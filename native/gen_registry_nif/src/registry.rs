@@ -107,8 +107,7 @@ impl Slot {
 
     /// Whether a process is one of the last registry of this name, and no guest.
     pub fn knows(&self, pid: Pid) -> bool {
-        let known = self.last().and_then(|last| last.table().known(pid));
-        known.is_some_and(|known| !known.is_guest())
+        self.last().is_some_and(|last| last.knows(pid))
     }
 
     /// Frees the id of a guest of the last registry of this name, which need not run. `None` if
@@ -252,6 +251,12 @@ impl Registry {
         alive
     }
 
+    /// Whether a process belongs to it, and is no guest.
+    fn knows(&self, pid: Pid) -> bool {
+        let known = self.table().known(pid);
+        known.is_some_and(|known| !known.is_guest())
+    }
+
     /// Forgets a process that is dead.
     pub fn forget(&self, pid: Pid) {
         point!(c"down");
@@ -332,8 +337,7 @@ impl Handle {
 
     /// Whether a process belongs to this registry, and is no guest.
     pub fn knows(&self, pid: Pid) -> bool {
-        let known = self.registry.table().known(pid);
-        known.is_some_and(|known| !known.is_guest())
+        self.registry.knows(pid)
     }
 
     /// About how many bytes its table takes.
