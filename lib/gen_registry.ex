@@ -285,8 +285,8 @@ defmodule GenRegistry do
 
   A worker is found from when its `start_link` has returned: not in its init, where it has no id
   yet. It keeps its id for as long as it lives: one that is being stopped, which `lookup/2` does not
-  find any more, finds itself by `self()` in its `terminate/2`. (But not when the whole registry
-  ends: then this raises, as all reads do.)
+  find any more, finds itself by `self()` in its `terminate/2`. Also when the whole registry
+  ends.
 
   One that has ended is known for a while, so that a `:DOWN` can be understood. Of small ids, up
   to 48 bytes, the last 256 that ended are known if only such ended, and about 16,000 as a rule; where
@@ -338,7 +338,7 @@ defmodule GenRegistry do
 
   Of all who ask for an id at once, one starts it, and all get its process. If `start_link` itself
   fails, those who wait with equal `args` get the same error; the others' own starts are tried in
-  turn. A request that is still unread when its `timeout` is over starts nothing. If there is no
+  turn. A request by name that is still unread when its `timeout` is over starts nothing. If there is no
   process, it raises `ArgumentError` if `args` is no list, `timeout` no timeout, or
   `id` larger than 16 MB.
 
@@ -496,7 +496,7 @@ defmodule GenRegistry do
 
       {:error, :not_found} ->
         validate_size!(id)
-        @gen_module.call(registry, {:register, id, pid, parent(pid), Nested.starter()}, :infinity)
+        call(registry, {:register, id, pid, parent(pid), Nested.starter()}, :infinity, :no)
     end
   end
 
@@ -665,7 +665,7 @@ defmodule GenRegistry do
     validate_size!(id)
 
     try do
-      @gen_module.call(registry, request(registry, kind, id, args, timeout), timeout)
+      call(registry, request(registry, kind, id, args, timeout), timeout, {:error, :shutdown})
     catch
       # As if the request had been sent as it is.
       :exit, {reason, {GenServer, :call, [_, _, _]}} ->
@@ -678,6 +678,15 @@ defmodule GenRegistry do
         Server.gave_up(registry, id)
         :erlang.raise(:exit, reason, __STACKTRACE__)
     end
+  end
+
+  # A registry that ends in order may do so before it reads a request.
+  defp call(registry, request, timeout, at_its_end) do
+    @gen_module.call(registry, request, timeout)
+  catch
+    :exit, {reason, {GenServer, :call, _}} when reason in [:normal, :shutdown] -> at_its_end
+    :exit, {{:shutdown, _}, {GenServer, :call, _}} -> at_its_end
+    :exit, {:noproc, {GenServer, :call, _}} when is_atom(registry) -> Table.not_running(registry)
   end
 
   # The registry itself, by its name, is also told until when the caller waits, and the arguments stay

@@ -290,6 +290,73 @@ defmodule GenRegistry.BadStartsTest do
       assert_unharmed(context)
     end
 
+    for {how, later} <- [
+          {"and goes on", quote(do: idle())},
+          {"and is killed", quote(do: Process.exit(self(), :kill))}
+        ] do
+      test "it unlinks the registry #{how}; a later start that is killed is told so", context do
+        %{name: name, registry: registry} = context
+
+        unlinks = fn ->
+          Process.unlink(registry)
+          unquote(later)
+        end
+
+        killed = fn -> Process.exit(self(), :kill) end
+
+        for id <- [:first, :second] do
+          _ = GenRegistry.start(name, id, [unlinks], 60_000)
+          {:error, {:starter_died, :killed}} = GenRegistry.start(name, :killed, [killed], 60_000)
+        end
+
+        assert {:ok, _} = GenRegistry.start(name, :bad, [&idle/0], 60_000)
+        assert %{starting: 0, queued: 0} = GenRegistry.info(name)
+      end
+    end
+
+    test "it unlinks the registry, and its process is killed when it waits", context do
+      fun = fn ->
+        Process.unlink(context.registry)
+        idle()
+      end
+
+      assert {:ok, pid} = GenRegistry.start(context.name, :bad, [fun])
+      {:parent, starter} = Process.info(pid, :parent)
+      monitor = Process.monitor(starter)
+      Process.exit(starter, :kill)
+      assert_receive {:DOWN, ^monitor, _, _, :killed}
+      assert {:ok, _} = GenRegistry.start(context.name, :next, [&idle/0], 60_000)
+    end
+
+    test "it has signals of its end come to the registry", context do
+      for reason <- [:normal, :crash] do
+        fun = fn ->
+          Process.exit(context.registry, reason)
+          send(context.registry, {:DOWN, make_ref(), :process, self(), reason})
+          idle()
+        end
+
+        assert {:ok, _} = GenRegistry.lookup_or_start(context.name, :bad, [fun])
+        assert GenRegistry.stop(context.name, :bad) == :ok
+        assert_unharmed(context)
+      end
+    end
+
+    test "it suspends another worker, as often as it likes", context do
+      for ending <- [&idle/0, fn -> {:error, :refused} end] do
+        fun = fn ->
+          for _ <- 1..3, do: :erlang.suspend_process(context.one)
+          ending.()
+        end
+
+        _ = GenRegistry.start(context.name, :bad, [fun])
+        assert {:status, status} = Process.info(context.one, :status)
+        assert status != :suspended
+        _ = GenRegistry.stop(context.name, :bad)
+        assert_unharmed(context)
+      end
+    end
+
     test "it links to a process that crashes", context do
       fun = fn ->
         pid = spawn_link(fn -> exit(:crash) end)

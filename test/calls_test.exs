@@ -50,6 +50,33 @@ defmodule GenRegistry.CallsTest do
     proxy
   end
 
+  test "a registry that ends in order before it reads a request has none to serve" do
+    ending = fn reason ->
+      spawn(fn -> receive do: ({:"$gen_call", _from, _request} -> exit(reason)) end)
+    end
+
+    for reason <- [:normal, :shutdown, {:shutdown, :upgrade}],
+        start <- [&GenRegistry.start/3, &GenRegistry.lookup_or_start/3] do
+      assert start.(ending.(reason), :id, []) == {:error, :shutdown}
+    end
+
+    assert {:crash, {GenServer, :call, _}} =
+             catch_exit(GenRegistry.start(ending.(:crash), :id, []))
+  end
+
+  # Its table is there until the VM has told it of the end of its server.
+  test "one that is gone is not running, also between a look and a call", context do
+    Process.unregister(context.name)
+
+    for call <- [
+          fn -> GenRegistry.start(context.name, :id) end,
+          fn -> GenRegistry.lookup_or_start(context.name, :id) end,
+          fn -> GenRegistry.register_name({context.name, :id}, self()) end
+        ] do
+      assert_raise ArgumentError, ~r/unknown registry/, call
+    end
+  end
+
   describe "messages" do
     test "are those that upstream's users know", context do
       # Whoever has the name gets them; nobody here answers.

@@ -231,8 +231,18 @@ defmodule GenRegistry.ReportsTest do
     secret = Enum.join(["a very", "secret", "word"], " ")
     call = fn -> GenServer.call(:nobody_has_this_name, {:tell, secret}) end
     takes_none = fn -> :none end
+    via = {:via, GenRegistry, {registry, :nobody}}
+    noproc = {:noproc, {GenServer, :call, [:nobody, secret, 5_000]}}
+    mfa = {GenServer, :cast, [:nobody, secret]}
 
     for {start_link, shown} <- [
+          {fn -> GenServer.cast(via, secret) && GenRegistry.send({registry, :nobody}, secret) end,
+           "{:badarg, "},
+          {fn -> {:error, %{reason: [noproc]}} end, "%{reason: [noproc:"},
+          {fn -> {:error, {:EXIT, mfa}} end, "exited in: GenServer.cast(:_, :_)"},
+          {fn -> :erpc.call(node(), __MODULE__.Clauses, :start_link, [secret]) end,
+           "ErlangError"},
+          {fn -> blamed(fn -> __MODULE__.Clauses.start_link(secret) end) end, "# 1\n    :_"},
           {call, "exited in: GenServer.call(:_, :_, :_)"},
           {fn -> {:error, catch_exit(call.())} end, "exited in: GenServer.call(:_, :_, :_)"},
           {fn -> apply(takes_none, [secret]) end, "called with 1 argument (:_)"}
@@ -248,6 +258,41 @@ defmodule GenRegistry.ReportsTest do
       assert [event] = reports()
       refute inspect(event, limit: :infinity, printable_limit: :infinity) =~ "secret"
     end
+  end
+
+  defp blamed(fun) do
+    fun.()
+  rescue
+    error -> reraise elem(Exception.blame(:error, error, __STACKTRACE__), 0), __STACKTRACE__
+  end
+
+  test "nor any in the report of a registry that crashes", context do
+    registry = registry(%{context | test: :crashing}, worker_module: FunWorker, max_starting: 1)
+    secret = Enum.join(["a very", "secret", "word"], "_")
+    test = self()
+
+    held = fn ->
+      send(test, {:held, self()})
+      receive do: (:go -> :ignore)
+    end
+
+    text =
+      capture_log(fn ->
+        first = Task.async(fn -> GenRegistry.start(registry, :first, [held], :infinity) end)
+        assert_receive {:held, _starter}
+        args = [String.to_atom(secret), {1, secret}]
+        next = Task.async(fn -> GenRegistry.start(registry, :next, args, :infinity) end)
+        StartSteps.eventually(fn -> GenRegistry.info(registry).queued == 1 end)
+        server = Process.whereis(registry)
+        monitor = Process.monitor(server)
+        :sys.replace_state(server, fn state -> %{state | worker_shutdown: 0} end)
+        spawn(fn -> GenServer.stop(server, :crash) end)
+        for task <- [first, next], do: assert(Task.await(task) == {:error, :shutdown})
+        assert_receive {:DOWN, ^monitor, _, _, :crash}
+      end)
+
+    assert text =~ "terminating"
+    refute text =~ secret
   end
 
   defmodule Clauses do

@@ -119,6 +119,8 @@ defmodule GenRegistry.Actions do
 
     with {:ok, starter} <-
            Starter.start(state.name, state.worker_module, table, events, telemetry?) do
+      # Not by a link, which a start could undo.
+      Process.monitor(starter)
       Table.track(table, starter, nil)
       if state.sweeper, do: Sweeper.watch(state.sweeper, starter)
       {:ok, starter}

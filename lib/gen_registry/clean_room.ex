@@ -15,11 +15,13 @@ defmodule GenRegistry.CleanRoom do
   # These have the VM's defaults, which it was started with.
   @heap_flags [:max_heap_size, :min_heap_size, :min_bin_vheap_size, :fullsweep_after]
 
-  @enforce_keys [:flags, :dictionary, :group_leader, :links, :linked, :monitors, :monitored]
+  @enforce_keys [:server, :flags, :dictionary, :group_leader]
+                |> Enum.concat([:links, :linked, :monitors, :monitored])
   defstruct @enforce_keys
 
   @typedoc "How the process was."
   @type t :: %__MODULE__{
+          server: pid,
           flags: [{atom, term}],
           dictionary: [{term, term}],
           group_leader: pid,
@@ -29,12 +31,13 @@ defmodule GenRegistry.CleanRoom do
           monitored: integer
         }
 
-  @doc "Notes how the calling process is."
-  @spec note :: t
-  def note do
+  @doc "Notes how the calling process is, which is linked to its server."
+  @spec note(server :: pid) :: t
+  def note(server) do
     {:garbage_collection, heap} = :erlang.process_info(self(), :garbage_collection)
 
     update(%__MODULE__{
+      server: server,
       flags: @flags ++ Keyword.take(heap, @heap_flags) ++ distribution_flags(),
       dictionary: self() |> :erlang.process_info(:dictionary) |> elem(1),
       group_leader: :erlang.group_leader(),
@@ -122,20 +125,33 @@ defmodule GenRegistry.CleanRoom do
 
   @doc """
   The links that came since this was noted, but for that to the worker, whether monitors did, and how
-  the process is now.
+  the process is now. Links that went are there again, and what was suspended goes on.
   """
   @spec news(t, worker :: pid | nil) :: {links :: [pid | port], monitors? :: boolean, t}
   def news(room, worker) do
-    {waiting, now} = look(room)
+    {waiting, suspended, now} = look(room)
     expected = if :lists.member(worker, now.links), do: 1, else: 0
 
     # The lists are in no certain order, and comparing them takes long. If no news of an end waits,
     # their lengths say enough.
-    if waiting == 0 and now.linked == room.linked + expected and now.monitored == room.monitored do
+    if waiting == 0 and suspended == [] and now.linked == room.linked + expected and
+         now.monitored == room.monitored and :lists.member(room.server, now.links) do
       {[], false, now}
     else
-      {List.delete(now.links -- room.links, worker), now.monitors -- room.monitors != [], now}
+      for {pid, _active, _outstanding} <- suspended, do: resume(pid)
+      came = List.delete(now.links -- room.links, worker)
+      went = for pid <- room.links -- now.links, is_pid(pid), Process.link(pid), do: pid
+      now = %{now | links: went ++ now.links, linked: length(went) + now.linked}
+      {came, now.monitors -- room.monitors != [], now}
     end
+  end
+
+  # As often as it was suspended.
+  defp resume(pid) do
+    :erlang.resume_process(pid)
+    resume(pid)
+  rescue
+    _not_suspended -> :ok
   end
 
   @doc "The calling process's links."
@@ -147,16 +163,16 @@ defmodule GenRegistry.CleanRoom do
 
   @doc "From here on, the present links and monitors are no news."
   @spec update(t) :: t
-  def update(room), do: room |> look() |> elem(1)
+  def update(room), do: room |> look() |> elem(2)
 
-  # How many messages wait, and how the process is.
+  # How many messages wait, what the process has suspended, and how it is.
   defp look(room) do
-    [message_queue_len: waiting, links: links, monitors: monitors] =
-      :erlang.process_info(self(), [:message_queue_len, :links, :monitors])
+    [message_queue_len: waiting, suspending: suspended, links: links, monitors: monitors] =
+      :erlang.process_info(self(), [:message_queue_len, :suspending, :links, :monitors])
 
     {linked, monitored} = {length(links), length(monitors)}
     now = %{room | links: links, linked: linked, monitors: monitors, monitored: monitored}
-    {waiting, now}
+    {waiting, suspended, now}
   end
 
   @doc "An exit signal came: there is a link less."

@@ -44,6 +44,8 @@ defmodule GenRegistry.Events do
   @impl true
   def handle_info({__MODULE__, what}, state) do
     handle(what, state)
+    # A handler may have let itself be ended by others.
+    Process.flag(:trap_exit, true)
     {:noreply, state, timeout(state)}
   end
 

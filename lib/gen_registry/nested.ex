@@ -42,20 +42,21 @@ defmodule GenRegistry.Nested do
   defp joined(starter, way) do
     case Enum.take_while(way, &(&1 != starter)) do
       [] -> starter
-      below -> if linked?(List.last(below), starter), do: starter
+      below -> if joined?(List.last(below), starter), do: starter
     end
   end
 
-  defp linked?(pid, starter) do
-    case Process.info(pid, :links) do
-      {:links, links} -> starter in links or monitored?(pid, starter)
+  # After a start a starter has links to workers, and no monitors but for that of the event process. So
+  # one that it monitors is of this start, as are those that this one looks after: so streams of tasks do.
+  defp joined?(pid, starter) do
+    with [links: links, monitored_by: watchers] <- Process.info(pid, [:links, :monitored_by]),
+         false <- starter in links,
+         {:monitors, monitors} <- Process.info(starter, :monitors) do
+      Enum.any?([pid | links ++ watchers], &({:process, &1} in monitors))
+    else
       nil -> false
+      true -> true
     end
-  end
-
-  defp monitored?(pid, starter) do
-    {:monitors, monitors} = Process.info(starter, :monitors) || {:monitors, []}
-    {:process, pid} in monitors
   end
 
   defp ancestors, do: :"$ancestors" |> Process.get() |> pids()

@@ -57,32 +57,40 @@ defmodule GenRegistry.Report do
 
   # A call that failed may be in the reason with its arguments: in an exit of `GenServer.call/3`, in the
   # first entry of a stack trace, in an exception. The reason may have these anywhere.
-  defp without_arguments({reason, {module, function, arguments}} = exit)
-       when is_atom(module) and is_atom(function) and is_list(arguments) do
+  defp without_arguments({module, function, [_ | _] = arguments} = tuple)
+       when is_atom(module) and is_atom(function) do
     if proper?(arguments) and function_exported?(module, function, length(arguments)),
-      do: {without_arguments(reason), {module, function, blanks(arguments)}},
-      else: exit
+      do: {module, function, blanks(arguments)},
+      else: without_arguments_inside(tuple)
   end
 
-  defp without_arguments(%BadArityError{args: arguments} = error) when is_list(arguments) do
-    if proper?(arguments), do: %{error | args: blanks(arguments)}, else: error
-  end
-
-  defp without_arguments({module, function, arguments, location})
+  defp without_arguments({module, function, arguments, location} = tuple)
        when is_atom(module) and is_atom(function) and is_list(arguments) and is_list(location) do
     if proper?(arguments),
       do: {module, function, length(arguments), location},
-      else: {module, function, arguments, location}
+      else: without_arguments_inside(tuple)
   end
 
-  defp without_arguments(tuple) when is_tuple(tuple) and tuple_size(tuple) <= 4 do
-    tuple |> Tuple.to_list() |> Enum.map(&without_arguments/1) |> List.to_tuple()
+  # The exit of a `send` to a name that nobody has.
+  defp without_arguments({:badarg, {name, _message}}), do: {:badarg, {name, :_}}
+
+  defp without_arguments(%error{args: [_ | _] = arguments} = exception)
+       when error in [BadArityError, FunctionClauseError] do
+    if proper?(arguments), do: %{exception | args: blanks(arguments)}, else: exception
   end
 
-  defp without_arguments([entry | rest]) when is_tuple(entry),
-    do: [without_arguments(entry) | rest]
+  defp without_arguments(tuple) when is_tuple(tuple), do: without_arguments_inside(tuple)
+
+  defp without_arguments([first | rest]), do: [without_arguments(first) | without_arguments(rest)]
+
+  defp without_arguments(%{} = map),
+    do: :maps.map(fn _key, value -> without_arguments(value) end, map)
 
   defp without_arguments(term), do: term
+
+  defp without_arguments_inside(tuple) do
+    tuple |> Tuple.to_list() |> Enum.map(&without_arguments/1) |> List.to_tuple()
+  end
 
   defp proper?(list), do: not List.improper?(list)
 

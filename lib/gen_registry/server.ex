@@ -248,7 +248,7 @@ defmodule GenRegistry.Server do
     {:noreply, start_again(%{state | monitors: monitors}, which)}
   end
 
-  def handle_info({:DOWN, monitor, :process, pid, _}, state) do
+  def handle_info({:DOWN, monitor, :process, pid, reason}, state) do
     case Endings.down(state.endings, monitor) || Callers.down(state.callers, monitor) do
       {:worker, id, endings} ->
         state = %{state | endings: endings}
@@ -266,7 +266,8 @@ defmodule GenRegistry.Server do
         {:noreply, carry_out(state, Schedule.gave_up(state.schedule, id, pid))}
 
       nil ->
-        {:noreply, state}
+        {:noreply,
+         if(is_pid(pid) and not Table.alive?(pid), do: died(state, pid, reason), else: state)}
     end
   end
 
@@ -306,15 +307,6 @@ defmodule GenRegistry.Server do
     state = act(%{state | clearing: clearing}, {:stop, id})
     {held, state} = get_and_update_in(state.held, &{&1, []})
     {:noreply, Enum.reduce(Enum.reverse(held), state, &act(&2, &1))}
-  end
-
-  # A starter, or a stranger: then there is nothing to do.
-  def handle_info({:EXIT, pid, reason}, state) do
-    held = Enum.reject(state.held, &match?({:start, ^pid, _, _}, &1))
-    {given, state} = pop_given(%{state | held: held}, pid)
-    state = carry_out(state, Schedule.starter_died(state.schedule, pid, reason))
-    with %{^pid => id} <- state.clearing, do: tell_of_killed(state, id, reason, given)
-    {:noreply, state}
   end
 
   def handle_info(:reclaiming_stopped, state) do
@@ -360,8 +352,14 @@ defmodule GenRegistry.Server do
 
   # `:observer` and release upgrades ask supervisors, by this, for the module that started them.
   @impl true
-  def format_status(_reason, [_dictionary, state]) do
-    [data: [{~c"State", state}], supervisor: [{~c"Callback", GenRegistry}]]
+  def format_status(reason, [_dictionary, state]) do
+    # What is in flight has the arguments of starts, which may be anything.
+    {in_flight, queued} = Schedule.counts(state.schedule)
+    shown = %{registry: state.name, in_flight: in_flight, queued: queued}
+
+    if reason == :terminate,
+      do: shown,
+      else: [data: [{~c"State", shown}], supervisor: [{~c"Callback", GenRegistry}]]
   end
 
   defp unknown_call(message, state) do
@@ -446,6 +444,15 @@ defmodule GenRegistry.Server do
 
   defp pop_given(%{given: nil} = state, _starter), do: {nil, state}
   defp pop_given(state, starter), do: pop_in(state.given[starter])
+
+  # A starter, or a stranger: then there is nothing to do.
+  defp died(state, pid, reason) do
+    held = Enum.reject(state.held, &match?({:start, ^pid, _, _}, &1))
+    {given, state} = pop_given(%{state | held: held}, pid)
+    state = carry_out(state, Schedule.starter_died(state.schedule, pid, reason))
+    with %{^pid => id} <- state.clearing, do: tell_of_killed(state, id, reason, given)
+    state
+  end
 
   # A start whose starter was killed.
   defp tell_of_killed(state, id, reason, given) do

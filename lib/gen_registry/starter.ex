@@ -107,7 +107,7 @@ defmodule GenRegistry.Starter do
        table: table,
        events: events,
        workers: if(telemetry?, do: %{}),
-       room: CleanRoom.note()
+       room: CleanRoom.note(server)
      }}
   end
 

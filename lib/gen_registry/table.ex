@@ -319,7 +319,9 @@ defmodule GenRegistry.Table do
   @spec memory(t) :: non_neg_integer
   def memory(table), do: Native.memory(table)
 
-  defp not_running(name) do
+  @doc "Raises, as reads do of a name under which no registry runs."
+  @spec not_running(GenRegistry.name()) :: no_return
+  def not_running(name) do
     raise ArgumentError,
           "unknown registry: #{inspect(name)}: no GenRegistry of this name is running on this node"
   end

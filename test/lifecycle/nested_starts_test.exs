@@ -89,6 +89,15 @@ defmodule GenRegistry.NestedStartsTest do
   defp call(:task_without_link, ask, tasks),
     do: tasks |> Task.Supervisor.async_nolink(ask) |> Task.await(:infinity)
 
+  defp call(:stream_of_tasks, ask, _tasks),
+    do: [ask] |> Task.async_stream(& &1.(), timeout: :infinity) |> Enum.to_list()
+
+  defp call(:stream_of_supervised_tasks, ask, tasks) do
+    tasks
+    |> Task.Supervisor.async_stream_nolink([ask], & &1.(), timeout: :infinity)
+    |> Enum.to_list()
+  end
+
   defp call(:agent, ask, _tasks), do: {:ok, _} = Agent.start_link(ask, timeout: :infinity)
 
   defp call(:agent_of_one_with_a_name, ask, tasks) do
@@ -124,6 +133,8 @@ defmodule GenRegistry.NestedStartsTest do
             :supervised_task,
             :task_of_supervised_task,
             :task_without_link,
+            :stream_of_tasks,
+            :stream_of_supervised_tasks,
             :agent,
             :agent_of_one_with_a_name,
             :server
