@@ -110,6 +110,18 @@ defmodule GenRegistry.InfoTest do
     until(fn -> all - memory.() > 100 * 15_000 end)
   end
 
+  test "memory is that of the VM's copies too", context do
+    registry = registry(context, worker_module: IdleWorker)
+
+    for beside <- [make_ref(), 2 ** 80, <<1::1>>, Terms.closure(1)],
+        list <- [Enum.to_list(1..12_000), List.duplicate(0.5, 12_000)] do
+      before = GenRegistry.info(registry).memory
+      id = [beside | list]
+      {:ok, _} = GenRegistry.start(registry, id)
+      assert GenRegistry.info(registry).memory - before >= 8 * :erts_debug.flat_size(id)
+    end
+  end
+
   test "a name stands for the registry that has it now", context do
     registry = registry(context)
     start!(registry, :id)

@@ -86,6 +86,35 @@ defmodule GenRegistry.MemoryTest do
     assert GenRegistry.count(registry) == 20
   end
 
+  # In the external format a reference without a number begins so, which the VM cannot read back.
+  test "nor does one that has bytes as of a reference without a number", %{registry: registry} do
+    before = memory()
+    nested = fn part -> Enum.reduce(1..40, part, fn _, term -> [term] end) end
+
+    everything =
+      {1, -(2 ** 40), 2 ** 3_000, 0.5, [1, 2 | :x], ~c"text", %{a: 1}, &String.length/1}
+
+    beside = [
+      make_ref(),
+      self(),
+      List.first(Port.list()),
+      Terms.closure(1),
+      <<1::1>>,
+      2 ** 80,
+      everything
+    ]
+
+    elsewhere(fn ->
+      for n <- 1..20, wrap <- [nested | Enum.map(beside, fn term -> &{term, n, &1} end)] do
+        part = binary_part(<<90, 0, 0, n>> <> large(n), 0, 100)
+        {:ok, _} = GenRegistry.start(registry, wrap.({make_ref(), part}))
+      end
+    end)
+
+    await_memory(before + 40 * @mb)
+    assert GenRegistry.count(registry) == 160
+  end
+
   test "an id that is remembered keeps nothing alive", %{registry: registry} do
     before = memory()
 

@@ -360,6 +360,32 @@ defmodule GenRegistry.ReadsTest do
     end
   end
 
+  # A pair of a map takes about as long to make as the least that is counted of a time slice.
+  test "what is made of an id counts as work of the caller", context do
+    name = idle(context)
+
+    for {parts, id} <- [
+          {600, Map.new(1..600, &{{:key, &1}, {&1, &1}})},
+          {300, for(n <- 1..300, do: %{n => n})},
+          {500, for(n <- 1..500, do: {n, n})}
+        ] do
+      {:ok, pid} = GenRegistry.start(name, id)
+
+      for read <- [
+            fn -> {:ok, ^id} = GenRegistry.lookup_id(name, pid) end,
+            fn -> {^id, ^pid} = GenRegistry.sample(name) end,
+            fn -> [{^id, ^pid}] = GenRegistry.to_list(name) end
+          ] do
+        {:reductions, before} = Process.info(self(), :reductions)
+        for _ <- 1..100, do: read.()
+        {:reductions, after_reads} = Process.info(self(), :reductions)
+        assert after_reads - before > 100 * parts * 0.5
+      end
+
+      :ok = GenRegistry.stop(name, id)
+    end
+  end
+
   describe "stream/1" do
     test "has what reduce has, of every kind", context do
       name = idle(context)

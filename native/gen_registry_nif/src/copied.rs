@@ -9,16 +9,14 @@ use rustler::sys::{
 };
 use rustler::{Env, Term};
 
+use crate::external::unreadable;
+
 /// About how many bytes an environment of the VM takes by itself.
 const ENVIRONMENT: usize = 1024;
 
 /// How many bytes there may be of the external format of a term that is remembered after its process
 /// is gone.
 const SMALL: usize = 1024;
-
-/// How the external format of a reference without a number begins. The VM writes such a one, but reads
-/// four bytes too many of it, and takes what follows for something else: it may end.
-const NO_NUMBERS: [u8; 3] = [90, 0, 0];
 
 /// A term in an environment of its own.
 pub struct Copied {
@@ -80,7 +78,7 @@ impl Opaque for Copied {
     fn keep(probe: Term<'_>) -> Self {
         point!(c"keep");
         let external = probe.to_binary();
-        let readable = !external.windows(3).any(|bytes| bytes == NO_NUMBERS);
+        let readable = !unreadable(&external);
         let is_leaf = probe.is_number() || probe.is_ref() || probe.is_pid() || probe.is_port();
         let rebuilt = (readable && !is_leaf)
             .then(|| Self::from_external(&external))

@@ -17,6 +17,7 @@ mod asked;
 mod copied;
 #[cfg(feature = "doors")]
 mod doors;
+mod external;
 mod flatten;
 mod held;
 mod hot;
@@ -40,7 +41,7 @@ use rustler::{Encoder, Env, Error, LocalPid, NifResult, ResourceArc, Term};
 use crate::copied::Copied;
 use crate::hot::{Failed, with_id};
 use crate::registry::{Handle, NAMES, Opened, Registered, Registry, STARTS, Slot, is_alive};
-use crate::timeslice::{TERM, VM_WORD, charge};
+use crate::timeslice::{TERM, charge};
 use crate::unflatten::{size, to_term};
 use crate::words::{pid_from_local, pid_from_term, pid_to_term, term_word};
 
@@ -131,9 +132,11 @@ fn lookup_id<'a>(
 ) -> Result<Term<'a>, Failed> {
     let answer = |id: Stored<'_, Copied>| match size(&id) {
         size if size > limit => Err(Failed::TooLarge),
-        size => {
-            charge(env, VM_WORD * size);
-            Ok((atoms::ok(), to_term(env, id)).encode(env))
+        _ => {
+            let mut nanoseconds = 0;
+            let id = to_term(env, id, &mut nanoseconds);
+            charge(env, nanoseconds);
+            Ok((atoms::ok(), id).encode(env))
         }
     };
     let remembered = |id: Remembered<'_, Copied>| match id {
@@ -240,8 +243,13 @@ fn promise<'a>(
 }
 hot::nif!(c"promise", 3, promise);
 
-fn entry_to_term<'a>(env: Env<'a>, id: Stored<'_, Copied>, pid: Pid) -> Term<'a> {
-    (to_term(env, id), pid_to_term(env, pid)).encode(env)
+fn entry_to_term<'a>(
+    env: Env<'a>,
+    id: Stored<'_, Copied>,
+    pid: Pid,
+    nanoseconds: &mut usize,
+) -> Term<'a> {
+    (to_term(env, id, nanoseconds), pid_to_term(env, pid)).encode(env)
 }
 
 fn worker_to_term<'a>(env: Env<'a>, worker: Worker) -> Term<'a> {
@@ -272,9 +280,11 @@ fn sample<'a>(env: Env<'a>, [name]: [Term<'a>; 1], limit: usize) -> Result<Term<
         table.sample(|id, pid| match size(&id) {
             // Not once more on a dirty scheduler: it would draw another one, and such ids too seldom.
             size if size > limit => pid_to_term(env, pid),
-            size => {
-                charge(env, VM_WORD * size);
-                entry_to_term(env, id, pid)
+            _ => {
+                let mut nanoseconds = 0;
+                let entry = entry_to_term(env, id, pid, &mut nanoseconds);
+                charge(env, nanoseconds);
+                entry
             }
         })
     });
@@ -312,18 +322,17 @@ fn scan_those<'a>(
     let cursor = cursor.decode().map_err(|_| Failed::BadArg)?;
     let mut entries = Term::list_new_empty(env);
     let mut left = Some(limit);
-    let mut words = 0;
+    let mut nanoseconds = TERM * STEP;
     let next = with_table(name, |table, _| {
         table.scan(Cursor::from_bits(cursor), STEP, |id, pid| {
             let size = size(&id);
             left = left.and_then(|left| left.checked_sub(size));
             if left.is_some() && wanted(table, pid) {
-                words += size;
-                entries = entries.list_prepend(entry_to_term(env, id, pid));
+                entries = entries.list_prepend(entry_to_term(env, id, pid, &mut nanoseconds));
             }
         })
     });
-    charge(env, TERM * STEP + VM_WORD * words);
+    charge(env, nanoseconds);
     match (next, left) {
         (_, None) => Err(Failed::TooLarge),
         (Some(Some(next)), _) => Ok((entries, next.to_bits()).encode(env)),

@@ -38,6 +38,7 @@ pub fn nested<'w, 't: 'w>(
     let mut flattener = Flattener {
         words,
         opaque: 0,
+        pointers: 0,
         refers: false,
         limit,
         nanoseconds: 0,
@@ -46,6 +47,7 @@ pub fn nested<'w, 't: 'w>(
     let Flattener {
         words,
         opaque: more,
+        pointers,
         refers,
         nanoseconds,
         ..
@@ -53,7 +55,7 @@ pub fn nested<'w, 't: 'w>(
     charge(term.get_env(), nanoseconds + WORD * words.len());
     flattened?;
     if more > 0 {
-        return opaque(term, words.len() + more, refers, limit);
+        return opaque(term, words.len() + more + pointers, refers, limit);
     }
     let shape = NESTED;
     Ok(Id::Words { shape, words })
@@ -64,6 +66,8 @@ struct Flattener<'w> {
     /// How many words the opaque parts have. If there are any, the walk goes on to see how large
     /// all of it is.
     opaque: usize,
+    /// How many words the VM's form of the term has besides these.
+    pointers: usize,
     /// Whether there is a reference among them.
     refers: bool,
     /// How many words there may be.
@@ -88,6 +92,7 @@ impl Flattener<'_> {
             self.words.push(word);
             return Ok(());
         }
+        self.pointers += 1;
         let Some(deeper) = depth.checked_sub(1) else {
             let deep = weigh(term, left, |_| Err(Unfit::Sealed));
             let words = deep.as_ref().map_or(left, |deep| deep.words);
@@ -138,6 +143,7 @@ impl Flattener<'_> {
             rest = tail;
         }
         self.nested(rest, deeper)?;
+        self.pointers += count;
         self.words[start] = Header::List.word(count);
         Ok(())
     }

@@ -50,7 +50,7 @@ pub fn weigh<'a>(
             continue;
         }
         match kind(term) {
-            Kind::Float(_) | Kind::Signed(_) | Kind::Unsigned(_) => words += 1,
+            Kind::Float(_) | Kind::Signed(_) | Kind::Unsigned(_) => words += 2,
             Kind::Big => words += BIG,
             Kind::Name => {
                 words += NAME;
