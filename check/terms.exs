@@ -286,8 +286,17 @@
         function when function in [:alive, :local] ->
           [resident]
 
-        :starter_among ->
+        function when function in [:starter_among, :break_circle] ->
           [[resident]]
+
+        :begin_start ->
+          [registry, :none]
+
+        :begin_wait ->
+          [resident, registry, :none]
+
+        :end_wait ->
+          [resident]
 
         :open ->
           [registry, 10]

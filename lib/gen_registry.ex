@@ -104,7 +104,7 @@ defmodule GenRegistry do
 
   import GenRegistry.Options, only: [server!: 1, timeout!: 1, validate!: 4]
 
-  alias GenRegistry.{Held, Nested, Options, Server, Table, Types}
+  alias GenRegistry.{Calls, Options, Server, Table, Types}
 
   @gen_module Application.compile_env(:gen_registry, :gen_module, GenServer)
 
@@ -331,8 +331,10 @@ defmodule GenRegistry do
       is registered already
     * `:max_children` if there is no room for one more, see `start_link/2`
     * `{:starter_died, reason}` if the process that ran it was killed
+    * `{:deadlock, [{registry, id}]}` if the caller would wait for itself, see below
+    * `:shutdown` if the registry ends
 
-  Each of these but `:ignore`, `:max_children` and `{:already_started, pid}` is also reported to the log, once, at
+  Each of these but `:ignore`, `:max_children`, `{:already_started, pid}` and the last two is also reported to the log, once, at
   level `:error`, with the registry, the id (cut if it is long) and the reason. That happens in a
   process of its own, after the caller has its reply.
 
@@ -341,6 +343,14 @@ defmodule GenRegistry do
   turn. A request by name that is still unread when its `timeout` is over starts nothing. If there is no
   process, it raises `ArgumentError` if `args` is no list, `timeout` no timeout, or
   `id` larger than 16 MB.
+
+  A start that asks for its own id can never go on, nor can starts that ask for each other in a circle, in
+  one registry or in several; nor a worker that is being stopped, and asks in its `terminate/2` for what
+  waits for its end. One caller of each circle is told so at once. It has first the id that this one asked
+  for, then what that one waits for, each once. In doubt nobody is told, and all wait as long as their
+  timeouts say: so it is for processes that the start does not visibly wait for (it does for an init under
+  OTP's behaviours, and for tasks that are awaited), for callers on other nodes, and for ids of which the
+  VM makes the hash (see `t:GenRegistry.Types.id/0`).
 
       iex> {:ok, pid} = GenRegistry.lookup_or_start(ExampleWorker, "id", [])
       iex> {:ok, ^pid} = GenRegistry.lookup_or_start(ExampleWorker, "id")
@@ -394,7 +404,8 @@ defmodule GenRegistry do
   Answers `:ok` once it is gone, `{:error, :not_found}` if there is none, or
   `{:error, :not_supervised}` for a guest, which goes on: see "Names of processes" above. If it is not gone within `timeout`
   milliseconds (by default it is waited for as long as it takes), the caller exits as from
-  `GenServer.call/3`. A worker that stops itself gets its answer at once.
+  `GenServer.call/3`. A worker that stops itself gets its answer at once. In a start that the stop would
+  wait for it is `{:error, {:deadlock, [{registry, id}]}}`, as for `lookup_or_start/4`.
 
       iex> {:ok, pid} = GenRegistry.lookup_or_start(ExampleWorker, :stopped)
       iex> GenRegistry.stop(ExampleWorker, :stopped)
@@ -405,13 +416,14 @@ defmodule GenRegistry do
       {:error, :not_found}
   """
   @impl true
-  @spec stop(server, Types.id(), timeout) :: :ok | {:error, :not_found | :not_supervised}
+  @spec stop(server, Types.id(), timeout) ::
+          :ok | {:error, :not_found | :not_supervised | {:deadlock, [{name, Types.id()}]}}
   def stop(registry, id, timeout \\ :infinity) do
     server!(registry)
     timeout!(timeout)
 
     if Table.id?(id),
-      do: @gen_module.call(registry, stop_request(registry, id), timeout),
+      do: Calls.stop(@gen_module, registry, id, timeout),
       else: {:error, :not_found}
   end
 
@@ -496,17 +508,7 @@ defmodule GenRegistry do
 
       {:error, :not_found} ->
         validate_size!(id)
-        call(registry, {:register, id, pid, parent(pid), Nested.starter()}, :infinity, :no)
-    end
-  end
-
-  # By which a worker is known that is being started, and asks for its own name.
-  defp parent(pid) when pid != self(), do: nil
-
-  defp parent(_self) do
-    case Process.get(:"$ancestors") do
-      [parent | _] when is_pid(parent) -> parent
-      _ -> nil
+        Calls.register(@gen_module, registry, id, pid)
     end
   end
 
@@ -664,66 +666,8 @@ defmodule GenRegistry do
     timeout!(timeout)
     validate_size!(id)
 
-    try do
-      call(registry, request(registry, kind, id, args, timeout), timeout, {:error, :shutdown})
-    catch
-      # As if the request had been sent as it is.
-      :exit, {reason, {GenServer, :call, [_, _, _]}} ->
-        # So that nothing is started any more for a caller who does not wait.
-        if reason == :timeout, do: Server.gave_up(registry, id)
-        call = {GenServer, :call, [registry, {kind, id, args}, timeout]}
-        :erlang.raise(:exit, {reason, call}, __STACKTRACE__)
-
-      :exit, {:timeout, _} = reason ->
-        Server.gave_up(registry, id)
-        :erlang.raise(:exit, reason, __STACKTRACE__)
-    end
+    Calls.start(@gen_module, registry, kind, id, args, timeout)
   end
-
-  # A registry that ends in order may do so before it reads a request.
-  defp call(registry, request, timeout, at_its_end) do
-    @gen_module.call(registry, request, timeout)
-  catch
-    :exit, {reason, {GenServer, :call, _}} when reason in [:normal, :shutdown] -> at_its_end
-    :exit, {{:shutdown, _}, {GenServer, :call, _}} -> at_its_end
-    :exit, {:noproc, {GenServer, :call, _}} when is_atom(registry) -> Table.not_running(registry)
-  end
-
-  # The registry itself, by its name, is also told until when the caller waits, and the arguments stay
-  # out of its heap; and it is told in which start the caller is, whatever it is called by. A process
-  # that stands in for it, and one that may be of another version, get the request.
-  defp request(registry, kind, id, args, timeout) do
-    starter = Nested.starter()
-
-    if (is_atom(registry) or starter != nil) and itself?(registry),
-      do: {kind, id, Held.hold(args), deadline(timeout), starter},
-      else: {kind, id, args}
-  end
-
-  defp stop_request(registry, id) do
-    starter = Nested.starter()
-    if starter != nil and itself?(registry), do: {:stop, id, starter}, else: {:stop, id}
-  end
-
-  if @gen_module == GenServer do
-    defp itself?(name) when is_atom(name), do: Process.whereis(name) == Table.owner(name)
-    defp itself?({name, node}) when node == node(), do: itself?(name)
-
-    defp itself?(pid) when is_pid(pid) and node(pid) == node() do
-      with {:registered_name, name} <- Process.info(pid, :registered_name) do
-        Table.owner(name) == pid
-      else
-        _ -> false
-      end
-    end
-
-    defp itself?(_elsewhere), do: false
-  else
-    defp itself?(_registry), do: false
-  end
-
-  defp deadline(:infinity), do: :infinity
-  defp deadline(timeout), do: System.monotonic_time(:millisecond) + timeout
 
   # Before it goes into a message: what the term shares, its copy does not.
   defp validate_size!(id) do

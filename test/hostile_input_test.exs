@@ -655,10 +655,31 @@ defmodule GenRegistry.HostileInputTest do
       end,
       native.(:reclaiming, [], {:answers, :ok}),
       for no_name <- ["name", 1, 1.5, [:name], {:name}, %{}, self(), make_ref(), &is_atom/1] do
-        native.(:begin_start, [no_name], badarg)
+        [
+          native.(:begin_start, [no_name, :id], badarg),
+          native.(:begin_wait, [self(), no_name, :id], badarg)
+        ]
       end,
+      # Nobody is busy yet.
+      native.(:begin_wait, [self(), :nobody_has_this_name, :id], {:answers, []}),
       # A name that no registry has is one.
-      native.(:begin_start, [:nobody_has_this_name], {:answers, :ok}),
+      native.(:begin_start, [:nobody_has_this_name, :id], {:answers, :ok}),
+      for no_pid <- no_pids do
+        [
+          native.(:begin_wait, [no_pid, name, :id], badarg),
+          native.(:end_wait, [no_pid], {:answers, :ok}),
+          native.(:break_circle, [[no_pid]], {:answers, []}),
+          native.(:break_circle, [no_pid], {:answers, []})
+        ]
+      end,
+      native.(:begin_wait, [context.dead, name, :id], {:answers, []}),
+      # Another id than its own.
+      native.(:begin_wait, [self(), name, :id], {:answers, []}),
+      native.(:begin_wait, [self(), :nobody_has_this_name, :id], {:answers, [{self(), self()}]}),
+      # The calls in between are waits too, and over.
+      native.(:circle, [], {:answers, []}),
+      native.(:break_circle, [[self() | :improper]], {:answers, []}),
+      native.(:end_wait, [self()], {:answers, :ok}),
       native.(:starter_among, [[context.dead, self()]], {:answers, self()}),
       # What follows is not looked at.
       for no_pid <- no_pids do

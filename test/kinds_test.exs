@@ -79,10 +79,13 @@ defmodule GenRegistry.KindsTest do
     # Arguments with which each one does something, with the table in the place of `:table`.
     @calls [
       alive: [:self],
-      begin_start: [:name],
+      begin_start: [:name, :id],
+      begin_wait: [:self, :name, :id],
+      break_circle: [[:self]],
       close: [:table],
       seal: [:table],
       count: [:name],
+      end_wait: [:self],
       forget: [:name, :self],
       give_back: [:table, :self],
       guests: [:name],

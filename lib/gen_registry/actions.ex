@@ -20,7 +20,7 @@ defmodule GenRegistry.Actions do
   @doc "Carries out one action."
   @spec act(state, Schedule.action()) :: state
   def act(state, {:reply, request, reply}) do
-    GenServer.reply(Schedule.from(request), reply)
+    Callers.reply(Schedule.from(request), reply)
     act(state, {:forget, request})
   end
 
@@ -36,7 +36,7 @@ defmodule GenRegistry.Actions do
 
     Shutdown.apart(fn ->
       failure = {:error, Held.take(reason)}
-      for from <- froms, do: GenServer.reply(from, failure)
+      for from <- froms, do: Callers.reply(from, failure)
     end)
 
     state
@@ -177,7 +177,7 @@ defmodule GenRegistry.Actions do
 
     # A worker that stops itself must not wait for its own end.
     {{:stopping, stops}, _line} = TermMap.fetch!(state.schedule.flights, id)
-    for {:stop, {^pid, _} = from} <- stops, do: GenServer.reply(from, :ok)
+    for {:stop, {^pid, _} = from} <- stops, do: Callers.reply(from, :ok)
     %{state | endings: endings}
   end
 

@@ -43,6 +43,13 @@ defmodule GenRegistry.Callers do
     end
   end
 
+  @doc "Replies to a caller, who waits no more before it has the reply."
+  @spec reply(GenServer.from(), term) :: :ok
+  def reply({pid, _tag} = from, reply) do
+    Table.end_wait(pid)
+    GenServer.reply(from, reply)
+  end
+
   @doc "A caller has its reply, or its start begins, which goes on whatever becomes of the caller."
   @spec unwatch(t, GenServer.from()) :: t
   def unwatch(callers, {pid, _}) when node(pid) == node(), do: callers

@@ -3,13 +3,13 @@ defmodule GenRegistry.Closing do
   # What a registry's server says to its callers while the registry ends: a worker that waits for an
   # answer would not hear that it is to end.
 
-  alias GenRegistry.{Endings, Held, Overview, Schedule, Table}
+  alias GenRegistry.{Callers, Endings, Held, Overview, Schedule, Table}
 
   @doc "Answers all who wait, and whose calls are in the mailbox."
   @spec answer_all(struct) :: :ok
   def answer_all(state) do
     for request <- Schedule.unanswered(state.schedule) do
-      GenServer.reply(Schedule.from(request), cut_off(request))
+      Callers.reply(Schedule.from(request), cut_off(request))
     end
 
     answer_mailbox(state)
@@ -32,7 +32,7 @@ defmodule GenRegistry.Closing do
   @doc "Answers a call that came meanwhile. Most of what is asked for is over."
   @spec answer(struct, from :: term, request :: term) :: :ok
   def answer(state, {pid, _tag} = from, request) when is_pid(pid) do
-    GenServer.reply(from, reply(state, request))
+    Callers.reply(from, reply(state, request))
   end
 
   def answer(_state, _nobody, _request), do: :ok

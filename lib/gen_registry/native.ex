@@ -125,15 +125,30 @@ defmodule GenRegistry.Native do
 
   # What starters say of themselves, and what is known of them all.
 
-  @spec begin_start(atom) :: :ok
-  def begin_start(_name), do: not_loaded()
+  @spec begin_start(atom, term) :: :ok
+  def begin_start(_name, _id), do: not_loaded()
 
   @spec end_start :: :ok
   def end_start, do: not_loaded()
 
-  # `:idle` if no process at all is busy with a start.
-  @spec starter_among([pid]) :: pid | nil | :idle
+  # `:idle` if no process at all is busy, `:ending` if none of these is with a start, and the first one is
+  # being stopped.
+  @spec starter_among([pid]) :: pid | nil | :idle | :ending
   def starter_among(_way), do: not_loaded()
+
+  # Who waits for whom. Of a circle, each that waits, with the busy process on whose behalf it does.
+
+  @spec begin_wait(pid, atom, term) :: [{pid, pid}]
+  def begin_wait(_by, _name, _id), do: not_loaded()
+
+  @spec circle :: [{pid, pid}]
+  def circle, do: not_loaded()
+
+  @spec break_circle([pid]) :: [{atom, id :: term}]
+  def break_circle(_waiting), do: not_loaded()
+
+  @spec end_wait(term) :: :ok
+  def end_wait(_pid), do: not_loaded()
 
   @spec promise(registry, term, parent) :: boolean | :sealed
   def promise(_registry, _id, _parent), do: not_loaded()

@@ -6,18 +6,24 @@ defmodule GenRegistry.Nested do
 
   alias GenRegistry.Table
 
-  @doc "The starter that runs the start in which the calling process is, or `nil`. It may be of any registry."
-  @spec starter :: pid | nil
-  def starter do
+  @doc """
+  The starter that runs the start in which the calling process is, or `nil`, which may be of any registry;
+  and on behalf of which process it waits: of that, of itself if it is being stopped, or of none (`nil`).
+  """
+  @spec busy :: {starter :: pid | nil, by :: pid | nil}
+  def busy do
     ancestors = ancestors()
 
     case Table.starter_among([self() | ancestors]) do
       # Usual callers need nothing else.
-      :idle -> nil
-      nil -> starter_beyond(ancestors)
-      starter -> joined(starter, [self() | ancestors])
+      :idle -> {nil, nil}
+      :ending -> {nil, self()}
+      nil -> same(starter_beyond(ancestors))
+      starter -> same(joined(starter, [self() | ancestors]))
     end
   end
+
+  defp same(starter), do: {starter, starter}
 
   # A process that was spawned bare does not know its ancestors, and those of a task are not its
   # callers.
@@ -32,7 +38,7 @@ defmodule GenRegistry.Nested do
     way = way ++ [pid]
 
     case Table.starter_among(way) do
-      nil -> starter_above(parent(pid), way)
+      none when none in [nil, :ending] -> starter_above(parent(pid), way)
       :idle -> nil
       starter -> joined(starter, way)
     end

@@ -412,7 +412,8 @@ defmodule GenRegistry.Server do
       {:ok, pid} ->
         Held.let_go(args)
         reply = if kind == :start, do: {:error, {:already_started, pid}}, else: {:ok, pid}
-        {:reply, reply, state}
+        Callers.reply(from, reply)
+        {:noreply, state}
 
       {:error, :not_found} ->
         request_start(state, id, {kind, from, Held.key(args), {args, received(state)}}, starter)

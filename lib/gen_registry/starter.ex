@@ -10,7 +10,7 @@ defmodule GenRegistry.Starter do
 
   import GenRegistry.WorkerEvents
 
-  alias GenRegistry.{CleanRoom, Events, Held, Server, Table}
+  alias GenRegistry.{Callers, CleanRoom, Events, Held, Server, Table}
 
   # How many workers it parents at the most, and of how many it takes starts again.
   @most 64
@@ -113,7 +113,7 @@ defmodule GenRegistry.Starter do
 
   @impl true
   def handle_info({__MODULE__, {:run, id, args, from, queue_time}}, state) do
-    Table.begin_start(state.name)
+    Table.begin_start(state.name, id)
     {:noreply, state |> start_and_tell(id, args, from, queue_time) |> busy()}
   end
 
@@ -224,7 +224,7 @@ defmodule GenRegistry.Starter do
   defp answer(state, id, from, result, remains, starter_state) do
     outcome = outcome(result)
     Server.started(state.server, self(), id, for_server(result, outcome, remains), starter_state)
-    GenServer.reply(from, outcome)
+    Callers.reply(from, outcome)
     # A registry that ends cuts starts off, which is no error.
     with {:error, reason} <- outcome,
          false <- match?({:not_registered, :shutdown, _pid}, result),

@@ -287,21 +287,48 @@ defmodule GenRegistry.Table do
          do: promised(table, Sealed.measured(id), starter)
   end
 
-  @doc "The calling process begins the start of a worker of the registry of this name."
-  @spec begin_start(GenRegistry.name()) :: :ok
-  def begin_start(name), do: Native.begin_start(name)
+  @doc "The calling process begins the start of the worker of an id of the registry of this name."
+  @spec begin_start(GenRegistry.name(), term) :: :ok
+  def begin_start(name, id), do: Native.begin_start(name, id)
 
   @doc "The calling process is not busy with a start any more, as if it had died."
   @spec end_start :: :ok
   def end_start, do: Native.end_start()
 
   @doc """
-  The first of these processes that is busy with a start, of any registry of this VM. `nil` if none is,
-  or if one before it is a worker of that registry, whose own start is over. `:idle` if no process at
-  all is busy.
+  The first of these processes that is busy with a start, of any registry of this VM. If none is, or if
+  one before it is a worker of that registry, whose own start is over: `:ending` if the first of these
+  processes is a worker that is being stopped, else `nil`. `:idle` if no process at all is busy.
   """
-  @spec starter_among([pid]) :: pid | nil | :idle
+  @spec starter_among([pid]) :: pid | nil | :idle | :ending
   def starter_among(way), do: Native.starter_among(way)
+
+  @doc """
+  The calling process is about to wait for an id on behalf of a busy process: one that starts a worker, or
+  is being stopped. Answers the circle that is closed by that, or `[]`: each that waits in it, with the
+  busy process on whose behalf it does.
+
+  The wait is over with `end_wait/1`, or when that process is not busy any more. Of ids of which the VM
+  makes the hash, nothing is noted.
+  """
+  @spec begin_wait(pid, GenRegistry.name(), term) :: [{waiting :: pid, busy :: pid}]
+  def begin_wait(by, name, id), do: Native.begin_wait(by, name, id)
+
+  @doc "The circle in which the calling process waits, as `begin_wait/3`."
+  @spec circle :: [{waiting :: pid, busy :: pid}]
+  def circle, do: Native.circle()
+
+  @doc """
+  If the calling process waits in a circle, and that is of these processes, it waits no more. Answers what
+  is waited for in it, its own first, each by the one before; or `[]`. Of all in a circle that call this,
+  one gets it.
+  """
+  @spec break_circle([pid]) :: [{GenRegistry.name(), id :: term}]
+  def break_circle(waiting), do: Native.break_circle(waiting)
+
+  @doc "A process of this VM waits for no id any more."
+  @spec end_wait(pid) :: :ok
+  def end_wait(pid), do: Native.end_wait(pid)
 
   @doc "Gives back what a starter was promised and has not used."
   @spec give_back(t, starter :: pid) :: :ok

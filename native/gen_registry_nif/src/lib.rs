@@ -27,6 +27,7 @@ mod memory;
 mod nested;
 mod reclaim;
 mod registry;
+mod starts;
 mod tags;
 mod timeslice;
 mod unflatten;
@@ -40,7 +41,7 @@ use rustler::{Encoder, Env, Error, LocalPid, NifResult, ResourceArc, Term};
 
 use crate::copied::Copied;
 use crate::hot::{Failed, with_id};
-use crate::registry::{Handle, NAMES, Opened, Registered, Registry, STARTS, Slot, is_alive};
+use crate::registry::{Handle, NAMES, Opened, Registered, Registry, Slot, is_alive};
 use crate::timeslice::{TERM, charge};
 use crate::unflatten::{size, to_term};
 use crate::words::{pid_from_local, pid_from_term, pid_to_term, term_word};
@@ -57,6 +58,7 @@ mod atoms {
         closed,
         dead,
         done,
+        ending,
         gone,
         guest,
         idle,
@@ -196,7 +198,7 @@ fn retire<'a>(env: Env<'a>, [handle, id]: [Term<'a>; 2], limit: usize) -> Result
     let Ok(handle) = handle.decode::<ResourceArc<Handle>>() else {
         return Err(Failed::BadArg);
     };
-    with_id(id, limit, |id| match handle.retire(id) {
+    with_id(id, limit, |id| match handle.retire(env, id) {
         Some(guest) if guest.is_guest() => {
             (atoms::guest(), pid_to_term(env, guest.pid)).encode(env)
         }
@@ -392,51 +394,6 @@ fn refuse<'a>(env: Env<'a>, handle: ResourceArc<Handle>, pid: LocalPid, parent: 
 #[rustler::nif]
 fn known(handle: ResourceArc<Handle>, pid: LocalPid) -> bool {
     pid_from_local(pid).is_some_and(|pid| handle.knows(pid))
-}
-
-#[rustler::nif]
-fn begin_start<'a>(env: Env<'a>, name: Term<'a>) -> NifResult<rustler::Atom> {
-    if !name.is_atom() {
-        return Err(Error::BadArg);
-    }
-    let pid = pid_from_local(env.pid()).ok_or(Error::BadArg)?;
-    STARTS.begin(pid, term_word(name));
-    Ok(atoms::ok())
-}
-
-#[rustler::nif]
-fn end_start(env: Env<'_>) -> NifResult<rustler::Atom> {
-    STARTS.end(pid_from_local(env.pid()).ok_or(Error::BadArg)?);
-    Ok(atoms::ok())
-}
-
-#[rustler::nif]
-fn starter_among<'a>(env: Env<'a>, way: Term<'a>) -> Term<'a> {
-    if STARTS.is_empty() {
-        return atoms::idle().to_term(env);
-    }
-    // It ends where something else than a pid comes. A decoder of rustler's would panic at a list that is
-    // improper.
-    let mut rest = way;
-    let way: Vec<_> = std::iter::from_fn(|| {
-        let (pid, others) = rest.list_get_cell().ok()?;
-        rest = others;
-        pid_from_term(pid)
-    })
-    .collect();
-    let found = way
-        .iter()
-        .enumerate()
-        .find_map(|(nth, &pid)| Some((nth, STARTS.busy(pid)?)));
-    let Some((nth, name)) = found else {
-        return atoms::nil().to_term(env);
-    };
-    let slot = NAMES.get(name);
-    let worker = |pid| slot.is_some_and(|slot| slot.knows(pid));
-    if way[..nth].iter().any(|&pid| worker(pid)) {
-        return atoms::nil().to_term(env);
-    }
-    pid_to_term(env, way[nth])
 }
 
 #[rustler::nif]

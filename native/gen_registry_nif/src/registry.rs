@@ -5,17 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
-use registry_table::{Conflict, Id, Names, Pid, Published, Starts, Table, Worker, drop_later, pin};
+use registry_table::{Busy, Conflict, Id, Names, Pid, Published, Table, Worker, drop_later, pin};
 use rustler::{Env, LocalPid, Monitor, Resource, ResourceArc, Term};
 
 use crate::copied::Copied;
+use crate::starts::{self, STARTS};
 use crate::words::{pid_from_local, pid_to_local};
 
 /// The registries of this VM by their names' atoms.
 pub static NAMES: Names<Slot> = Names::new();
-
-/// Which processes of this VM are busy with a start.
-pub static STARTS: Starts = Starts::new();
 
 /// What there is under one name.
 #[derive(Default)]
@@ -29,6 +27,7 @@ pub struct Slot {
 /// One registry, from its start until its last process is gone; one that comes while there are
 /// guests goes on with it. As a resource it is what the VM tells of the deaths of its processes.
 pub struct Registry {
+    name: u64,
     slot: &'static Slot,
     /// Invariant: there until it is dropped.
     table: Option<Arc<Table<Copied>>>,
@@ -142,7 +141,7 @@ impl Registry {
                 before
             }
             None => {
-                let new = ResourceArc::new(Self::new(slot, owner, max_children));
+                let new = ResourceArc::new(Self::new(name, slot, owner, max_children));
                 let before = slot.last.lock().replace(new.clone());
                 // Dropped here, without the lock: it may be the last reference, and run a
                 // destructor.
@@ -158,10 +157,11 @@ impl Registry {
         Opened::Dead
     }
 
-    fn new(slot: &'static Slot, owner: Pid, max_children: Option<usize>) -> Self {
+    fn new(name: u64, slot: &'static Slot, owner: Pid, max_children: Option<usize>) -> Self {
         let table = max_children.map_or_else(Table::new, Table::bounded);
         table.track(server(owner));
         Self {
+            name,
             slot,
             table: Some(Arc::new(table)),
             owner: RwLock::new(owner),
@@ -260,7 +260,7 @@ impl Registry {
     /// Forgets a process that is dead.
     pub fn forget(&self, pid: Pid) {
         point!(c"down");
-        STARTS.end(pid);
+        starts::end(pid);
         self.close(pid);
         self.table().remove(pid);
         self.let_go_if_drained();
@@ -330,9 +330,20 @@ impl Handle {
         refused != Some(false)
     }
 
-    /// Takes an id out of sight, unless it is a guest's.
-    pub fn retire(&self, id: &Id<'_, Term<'_>>) -> Option<Worker> {
-        self.write(|table| table.retire(id)).flatten()
+    /// Takes an id out of sight, unless it is a guest's. Its worker is busy with its end then.
+    pub fn retire(&self, env: Env<'_>, id: &Id<'_, Term<'_>>) -> Option<Worker> {
+        let worker = self.write(|table| table.retire(id)).flatten()?;
+        if !worker.is_guest() {
+            let name = self.registry.name;
+            let flight = STARTS.flight(name, id);
+            let ends = true;
+            STARTS.begin(worker.pid, Busy { name, ends, flight });
+            // Of one that has died before, there will be no other news.
+            if !is_alive(env, worker.pid) {
+                starts::end(worker.pid);
+            }
+        }
+        Some(worker)
     }
 
     /// Whether a process belongs to this registry, and is no guest.

@@ -4,7 +4,8 @@
 //! [`Pid`] is one word, and what fits no words is an [`Opaque`] of the caller's.
 //!
 //! - [`Table`] holds the workers of one registry.
-//! - [`Starts`] knows which processes of the VM are busy with a start.
+//! - [`Starts`] knows which processes of the VM are busy with a start or being stopped, [`Waits`] who
+//!   waits for whom.
 //! - [`Names`] finds a registry's slot by its name, [`Published`] is the table in that slot.
 //!
 //! # Consistency
@@ -42,6 +43,7 @@ mod shard;
 mod starts;
 mod sync;
 mod table;
+mod waits;
 
 #[cfg(not(registry_table_loom))]
 pub use epoch::reclaim;
@@ -49,5 +51,6 @@ pub use epoch::{Pinned, collect, drop_later, is_stopped, pin};
 pub use id::{Id, Opaque, Pid, Remembered, Stored};
 pub use names::Names;
 pub use published::Published;
-pub use starts::Starts;
+pub use starts::{Busy, Flight, Starts};
 pub use table::{Conflict, Cursor, Table, Worker};
+pub use waits::{Wait, Waits};

@@ -1,0 +1,112 @@
+defmodule GenRegistry.Calls do
+  @moduledoc false
+  # Asks a registry's process for starts, stops and names, in the caller. One that is in a start says so,
+  # and is told at once if it would wait for itself.
+
+  alias GenRegistry.{Deadlock, Held, Nested, Server, Table}
+
+  @doc "As `GenRegistry.start/4` and `GenRegistry.lookup_or_start/4` do, of an id without a process."
+  @spec start(module, GenRegistry.server(), :start | :lookup_or_start, term, list, timeout) ::
+          {:ok, pid} | {:error, term}
+  def start(gen, registry, kind, id, args, timeout) do
+    {starter, by} = Nested.busy()
+    name = if is_atom(registry) or by != nil, do: own_name(gen, registry)
+
+    Deadlock.avoid(by, name, id, fn ->
+      # The registry itself, by its name, is also told until when the caller waits, and the arguments
+      # stay out of its heap; and it is told in which start the caller is, whatever it is called by. A
+      # process that stands in for it, and one that may be of another version, get the request.
+      request =
+        if name,
+          do: {kind, id, Held.hold(args), deadline(timeout), starter},
+          else: {kind, id, args}
+
+      ask(gen, registry, request, {kind, id, args}, timeout)
+    end)
+  end
+
+  defp ask(gen, registry, request, {_kind, id, _args} = shown, timeout) do
+    call(gen, registry, request, timeout, {:error, :shutdown})
+  catch
+    # As if the request had been sent as it is.
+    :exit, {reason, {GenServer, :call, [_, _, _]}} ->
+      # So that nothing is started any more for a caller who does not wait.
+      if reason == :timeout, do: Server.gave_up(registry, id)
+      call = {GenServer, :call, [registry, shown, timeout]}
+      :erlang.raise(:exit, {reason, call}, __STACKTRACE__)
+
+    :exit, {:timeout, _} = reason ->
+      Server.gave_up(registry, id)
+      :erlang.raise(:exit, reason, __STACKTRACE__)
+  end
+
+  @doc "As `GenRegistry.stop/3` does, of what may be an id."
+  @spec stop(module, GenRegistry.server(), term, timeout) ::
+          :ok
+          | {:error, :not_found | :not_supervised | {:deadlock, [{GenRegistry.name(), term}]}}
+  def stop(gen, registry, id, timeout) do
+    {starter, by} = Nested.busy()
+    name = if by != nil, do: own_name(gen, registry)
+    request = if starter != nil and name != nil, do: {:stop, id, starter}, else: {:stop, id}
+
+    # Its own start or end it need not wait for.
+    Deadlock.avoid_others(by, name, id, fn ->
+      gen.call(registry, request, timeout)
+    end)
+  end
+
+  @doc "As `GenRegistry.register_name/2` does, of an id without a process."
+  @spec register(module, GenRegistry.name(), term, pid) :: :yes | :no
+  def register(gen, registry, id, pid) do
+    {starter, by} = Nested.busy()
+    name = if by != nil, do: own_name(gen, registry)
+    request = {:register, id, pid, parent(pid), starter}
+
+    # In its own start an id is given to the worker.
+    avoid = if starter == nil, do: &Deadlock.avoid/4, else: &Deadlock.avoid_others/4
+
+    case avoid.(by, name, id, fn -> call(gen, registry, request, :infinity, :no) end) do
+      {:error, {:deadlock, _circle}} -> :no
+      answer -> answer
+    end
+  end
+
+  # By which a worker is known that is being started, and asks for its own name.
+  defp parent(pid) when pid != self(), do: nil
+
+  defp parent(_self) do
+    case Process.get(:"$ancestors") do
+      [parent | _] when is_pid(parent) -> parent
+      _ -> nil
+    end
+  end
+
+  # A registry that ends in order may do so before it reads a request.
+  defp call(gen, registry, request, timeout, at_its_end) do
+    gen.call(registry, request, timeout)
+  catch
+    :exit, {reason, {GenServer, :call, _}} when reason in [:normal, :shutdown] -> at_its_end
+    :exit, {{:shutdown, _}, {GenServer, :call, _}} -> at_its_end
+    :exit, {:noproc, {GenServer, :call, _}} when is_atom(registry) -> Table.not_running(registry)
+  end
+
+  # The name of a registry of this VM, if what is called is that itself.
+  defp own_name(GenServer, name) when is_atom(name),
+    do: if(Process.whereis(name) == Table.owner(name), do: name)
+
+  defp own_name(GenServer, {name, node}) when node == node(), do: own_name(GenServer, name)
+
+  defp own_name(GenServer, pid) when is_pid(pid) and node(pid) == node() do
+    with {:registered_name, name} <- Process.info(pid, :registered_name),
+         true <- Table.owner(name) == pid do
+      name
+    else
+      _ -> nil
+    end
+  end
+
+  defp own_name(_gen, _registry), do: nil
+
+  defp deadline(:infinity), do: :infinity
+  defp deadline(timeout), do: System.monotonic_time(:millisecond) + timeout
+end

@@ -1,0 +1,136 @@
+defmodule GenRegistry.Deadlock do
+  @moduledoc false
+  # Tells a caller who would wait for itself: a start that asks for its own id, or starts, and ends of
+  # workers, that ask for each other in a circle. In doubt it waits as everybody does: a process that the
+  # start does not wait for is none of the circle, though it may have been spawned in it.
+
+  alias GenRegistry.{Table, Types}
+
+  # How often it is looked, a millisecond apart, whether all in a circle wait for each other.
+  @looks 20
+
+  # How many processes are passed from one that waits to the start that it is in.
+  @steps 16
+
+  @typedoc "What is waited for, first by the caller, then each by the one before."
+  @type circle :: [{GenRegistry.name(), Types.id()}]
+
+  @doc """
+  Asks for an id of the registry `name`, unless `by`, on whose behalf the caller waits, could never go on
+  then. `by` and `name` may be `nil`.
+  """
+  @spec avoid(pid | nil, GenRegistry.name() | nil, Types.id(), (() -> answer)) ::
+          answer | {:error, {:deadlock, circle}}
+        when answer: term
+  def avoid(by, name, _id, ask) when by == nil or name == nil, do: ask.()
+  def avoid(by, name, id, ask), do: ask(Table.begin_wait(by, name, id), ask)
+
+  @doc "As `avoid/4`. A request for the caller's own id is no wait."
+  @spec avoid_others(pid | nil, GenRegistry.name() | nil, Types.id(), (() -> answer)) ::
+          answer | {:error, {:deadlock, circle}}
+        when answer: term
+  def avoid_others(by, name, _id, ask) when by == nil or name == nil, do: ask.()
+
+  def avoid_others(by, name, id, ask) do
+    case Table.begin_wait(by, name, id) do
+      [_own] -> ask([], ask)
+      circle -> ask(circle, ask)
+    end
+  end
+
+  defp ask(circle, ask) do
+    case break(circle, @looks) do
+      [] -> ask.()
+      circle -> {:error, {:deadlock, circle}}
+    end
+  after
+    Table.end_wait(self())
+  end
+
+  defp break([], _looks), do: []
+
+  defp break(circle, looks) do
+    cond do
+      Enum.all?(circle, fn {pid, by} -> awaited?(pid, by, @steps) end) ->
+        Table.break_circle(for {pid, _by} <- circle, do: pid)
+
+      looks == 0 ->
+        []
+
+      true ->
+        receive do
+        after
+          1 -> break(Table.circle(), looks - 1)
+        end
+    end
+  end
+
+  # Whether one of these waits for the other: itself, or by others between them.
+  defp awaited?(pid, pid, _steps), do: true
+  defp awaited?(_pid, _by, 0), do: false
+
+  defp awaited?(pid, by, steps) do
+    case who_awaits(pid) do
+      nil -> false
+      waiting -> awaited?(waiting, by, steps - 1)
+    end
+  end
+
+  defp who_awaits(pid) do
+    with [parent: parent, backtrace: backtrace, dictionary: dictionary] <-
+           Process.info(pid, [:parent, :backtrace, :dictionary]) do
+      if in_init?(backtrace) and starting?(parent),
+        do: parent,
+        else: owner_that_awaits(pid, dictionary)
+    end
+  end
+
+  # As `:gen` and its kind run it, for a parent that waits for the end of it.
+  defp in_init?(backtrace), do: backtrace =~ ~r/\((gen|gen_server|gen_statem|gen_event):init_it\//
+
+  defp starting?(parent) do
+    is_pid(parent) and Table.local?(parent) and
+      match?({:current_function, {:proc_lib, _, _}}, Process.info(parent, :current_function))
+  end
+
+  # Who awaits a task.
+  defp owner_that_awaits(pid, dictionary) do
+    with {_, [owner | _]} <- List.keyfind(dictionary, :"$callers", 0),
+         true <- Table.local?(owner),
+         [current_stacktrace: stack, monitors: monitors] <-
+           Process.info(owner, [:current_stacktrace, :monitors]),
+         watched = for({:process, watched} <- monitors, do: watched),
+         true <- awaits?(stack, pid, owner, watched) do
+      owner
+    else
+      _ -> nil
+    end
+  end
+
+  defp awaits?([{Task, function, _, _} | _], pid, owner, watched) do
+    case Atom.to_string(function) do
+      "await_many" <> _ -> pid in watched
+      # One of its tasks: it is not known which.
+      "await" <> _ -> Enum.filter(watched, &task_of?(&1, owner)) == [pid]
+      _ -> false
+    end
+  end
+
+  # A stream has a process that looks after its tasks.
+  defp awaits?([{Task.Supervised, _, _, _} | _], pid, _owner, watched) do
+    case Process.info(pid, [:links, :monitored_by]) do
+      [links: links, monitored_by: watchers] -> Enum.any?(links ++ watchers, &(&1 in watched))
+      nil -> false
+    end
+  end
+
+  defp awaits?(_stack, _pid, _owner, _watched), do: false
+
+  defp task_of?(pid, owner) do
+    with {:dictionary, dictionary} <- Process.info(pid, :dictionary) do
+      match?({_, [^owner | _]}, List.keyfind(dictionary, :"$callers", 0))
+    else
+      nil -> false
+    end
+  end
+end

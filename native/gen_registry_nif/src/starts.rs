@@ -1,0 +1,165 @@
+//! Who is busy with a start or with its own end, and who waits for that: what callers look at before
+//! they ask for one.
+
+use std::sync::Arc;
+
+use registry_table::{Busy, Pid, Starts, Wait, Waits};
+use rustler::{Encoder, Env, Error, NifResult, Term};
+
+use crate::atoms;
+use crate::copied::Copied;
+use crate::hot::{Failed, with_id};
+use crate::registry::NAMES;
+use crate::words::{from_word, pid_from_local, pid_from_term, pid_to_term, term_word};
+
+/// Which processes of this VM are busy.
+pub static STARTS: Starts = Starts::new();
+
+/// Who waits for what on behalf of these.
+static WAITS: Waits<Arc<Wanted>> = Waits::new();
+
+/// What a process waits for.
+struct Wanted {
+    name: u64,
+    id: Copied,
+}
+
+/// A process is not busy any more.
+pub fn end(pid: Pid) {
+    if let Some(Busy {
+        flight: Some(flight),
+        ..
+    }) = STARTS.end(pid)
+    {
+        WAITS.void(flight, pid);
+    }
+}
+
+fn own_pid(env: Env<'_>) -> Result<Pid, Error> {
+    pid_from_local(env.pid()).ok_or(Error::BadArg)
+}
+
+fn begin_start<'a>(
+    env: Env<'a>,
+    [name, id]: [Term<'a>; 2],
+    limit: usize,
+) -> Result<Term<'a>, Failed> {
+    let (true, Ok(pid)) = (name.is_atom(), own_pid(env)) else {
+        return Err(Failed::BadArg);
+    };
+    let name = term_word(name);
+    let flight = match with_id(id, limit, |id| STARTS.flight(name, id)) {
+        Err(Failed::TooLarge) => return Err(Failed::TooLarge),
+        flight => flight.ok().flatten(),
+    };
+    let ends = false;
+    STARTS.begin(pid, Busy { name, ends, flight });
+    Ok(atoms::ok().to_term(env))
+}
+crate::hot::nif!(c"begin_start", 2, begin_start);
+
+#[rustler::nif]
+fn end_start(env: Env<'_>) -> NifResult<rustler::Atom> {
+    end(own_pid(env)?);
+    Ok(atoms::ok())
+}
+
+#[rustler::nif]
+fn starter_among<'a>(env: Env<'a>, way: Term<'a>) -> Term<'a> {
+    if STARTS.is_empty() {
+        return atoms::idle().to_term(env);
+    }
+    let way = pids(way);
+    let busy = |pid: &Pid| STARTS.busy(*pid);
+    let found = way.iter().enumerate().find_map(|(nth, pid)| {
+        let busy = busy(pid).filter(|busy| !busy.ends)?;
+        Some((nth, busy.name))
+    });
+    let none = match way.first().and_then(busy) {
+        Some(Busy { ends: true, .. }) => atoms::ending(),
+        _ => atoms::nil(),
+    };
+    let Some((nth, name)) = found else {
+        return none.to_term(env);
+    };
+    let slot = NAMES.get(name);
+    let worker = |pid| slot.is_some_and(|slot| slot.knows(pid));
+    if way[..nth].iter().any(|&pid| worker(pid)) {
+        return none.to_term(env);
+    }
+    pid_to_term(env, way[nth])
+}
+
+fn begin_wait<'a>(
+    env: Env<'a>,
+    [by, name, id]: [Term<'a>; 3],
+    limit: usize,
+) -> Result<Term<'a>, Failed> {
+    let (Some(by), true, Ok(pid)) = (pid_from_term(by), name.is_atom(), own_pid(env)) else {
+        return Err(Failed::BadArg);
+    };
+    let name = term_word(name);
+    let wanted = match with_id(id, limit, |id| STARTS.flight(name, id)) {
+        Err(Failed::TooLarge) => return Err(Failed::TooLarge),
+        wanted => wanted.ok().flatten(),
+    };
+    let own = || STARTS.busy(by).and_then(|busy| busy.flight);
+    if let (Some(own_now), Some(wanted)) = (own(), wanted) {
+        let id = Copied::of(id);
+        let wait = Wait {
+            by,
+            own: own_now,
+            wanted,
+            what: Arc::new(Wanted { name, id }),
+        };
+        WAITS.begin(pid, wait, || own() == Some(own_now));
+    }
+    Ok(circle(env, pid))
+}
+crate::hot::nif!(c"begin_wait", 3, begin_wait);
+
+#[rustler::nif(name = "circle")]
+fn own_circle(env: Env<'_>) -> NifResult<Term<'_>> {
+    Ok(circle(env, own_pid(env)?))
+}
+
+fn circle(env: Env<'_>, pid: Pid) -> Term<'_> {
+    let circle = WAITS.circle(pid);
+    let links = circle
+        .iter()
+        .map(|(pid, wait)| (pid_to_term(env, *pid), pid_to_term(env, wait.by)));
+    links.collect::<Vec<_>>().encode(env)
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn break_circle<'a>(env: Env<'a>, waiting: Term<'a>) -> NifResult<Term<'a>> {
+    let waiting = pids(waiting);
+    let broken = WAITS.break_circle(own_pid(env)?, |circle| {
+        circle.iter().map(|(pid, _)| pid).eq(&waiting)
+    });
+    let ids = broken.iter().map(|(_, wait)| {
+        let Wanted { name, id } = &*wait.what;
+        (from_word(env, *name), id.term(env))
+    });
+    Ok(ids.collect::<Vec<_>>().encode(env))
+}
+
+#[rustler::nif]
+fn end_wait(pid: Term<'_>) -> rustler::Atom {
+    if let Some(pid) = pid_from_term(pid) {
+        WAITS.end(pid);
+    }
+    atoms::ok()
+}
+
+/// The pids of this node that a list begins with. A decoder of rustler's would panic at a list that is
+/// improper.
+fn pids(list: Term<'_>) -> Vec<Pid> {
+    let mut rest = list;
+    let next = || {
+        let (pid, others) = rest.list_get_cell().ok()?;
+        rest = others;
+        pid_from_term(pid)
+    };
+    std::iter::from_fn(next).collect()
+}

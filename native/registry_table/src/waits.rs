@@ -1,0 +1,305 @@
+//! Who waits for what on behalf of a start, in a whole VM: so that starts that wait for each other in a
+//! circle are found.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use once_cell::sync::Lazy;
+use parking_lot::Mutex;
+
+use crate::id::Pid;
+use crate::starts::Flight;
+
+/// How many waits are looked at for one circle: longer ones are not found.
+const MOST: usize = 4096;
+
+/// A process waits until something is over, and something else cannot go on before that.
+#[derive(Clone, Debug)]
+pub struct Wait<T> {
+    /// The process that is busy with what cannot go on. It may be the one that waits.
+    pub by: Pid,
+    /// What cannot go on.
+    pub own: Flight,
+    /// What is waited for.
+    pub wanted: Flight,
+    /// What the caller wants to know of that.
+    pub what: T,
+}
+
+/// The waits of a VM, under one lock: of all that close a circle together, the last one sees it.
+pub struct Waits<T> {
+    all: Lazy<Mutex<All<T>>>,
+    count: AtomicUsize,
+}
+
+struct All<T> {
+    by_pid: HashMap<u64, Wait<T>>,
+    by_own: HashMap<Flight, Vec<u64>>,
+}
+
+impl<T: Clone> Waits<T> {
+    /// Nobody waits.
+    pub const fn new() -> Self {
+        Self {
+            all: Lazy::new(|| {
+                Mutex::new(All {
+                    by_pid: HashMap::new(),
+                    by_own: HashMap::new(),
+                })
+            }),
+            count: AtomicUsize::new(0),
+        }
+    }
+
+    /// A process begins to wait, if `still` says that what cannot go on is still under way: what ends
+    /// after that removes the wait by [`Self::void`].
+    pub fn begin(&self, pid: Pid, wait: Wait<T>, still: impl FnOnce() -> bool) {
+        let mut all = self.all.lock();
+        if !still() {
+            return;
+        }
+        let before = all.remove(pid.word());
+        all.by_own.entry(wait.own).or_default().push(pid.word());
+        all.by_pid.insert(pid.word(), wait);
+        // Relaxed: who ends a wait, or what it is for, does so after this, and has heard of it.
+        self.count.store(all.by_pid.len(), Ordering::Relaxed);
+        drop(all);
+        drop(before);
+    }
+
+    /// A process waits no more.
+    pub fn end(&self, pid: Pid) {
+        if self.is_empty() {
+            return;
+        }
+        let mut all = self.all.lock();
+        let removed = all.remove(pid.word());
+        // Relaxed: as above.
+        self.count.store(all.by_pid.len(), Ordering::Relaxed);
+        drop(all);
+        // What the caller keeps is freed without the lock.
+        drop(removed);
+    }
+
+    /// Nobody waits any more on behalf of this process, which is not busy with this any more.
+    pub fn void(&self, own: Flight, by: Pid) {
+        if self.is_empty() {
+            return;
+        }
+        let mut all = self.all.lock();
+        let waiting = all.by_own.get(&own).cloned().unwrap_or_default();
+        let voided = waiting.into_iter().filter(|pid| all.by_pid[pid].by == by);
+        let voided: Vec<_> = voided.collect();
+        let removed: Vec<_> = voided.into_iter().map(|pid| all.remove(pid)).collect();
+        // Relaxed: as above.
+        self.count.store(all.by_pid.len(), Ordering::Relaxed);
+        drop(all);
+        drop(removed);
+    }
+
+    /// The waits of a circle that this process closes: its own, then each one on behalf of what the last
+    /// one is for. Empty if it closes none.
+    pub fn circle(&self, pid: Pid) -> Vec<(Pid, Wait<T>)> {
+        self.all.lock().circle(pid.word())
+    }
+
+    /// As [`Self::circle`]. If there is one, and it is the wanted one, the process waits no more: so the
+    /// others' waits come to an end, and of all who break a circle one does.
+    pub fn break_circle(
+        &self,
+        pid: Pid,
+        wanted: impl FnOnce(&[(Pid, Wait<T>)]) -> bool,
+    ) -> Vec<(Pid, Wait<T>)> {
+        let mut all = self.all.lock();
+        let mut circle = all.circle(pid.word());
+        if !wanted(&circle) {
+            circle.clear();
+        }
+        let removed = (!circle.is_empty()).then(|| all.remove(pid.word()));
+        // Relaxed: as above.
+        self.count.store(all.by_pid.len(), Ordering::Relaxed);
+        drop(all);
+        drop(removed);
+        circle
+    }
+
+    fn is_empty(&self) -> bool {
+        // Relaxed: as above.
+        self.count.load(Ordering::Relaxed) == 0
+    }
+}
+
+impl<T: Clone> Default for Waits<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T: Clone> All<T> {
+    fn remove(&mut self, pid: u64) -> Option<Wait<T>> {
+        let wait = self.by_pid.remove(&pid)?;
+        if let Some(waiting) = self.by_own.get_mut(&wait.own) {
+            waiting.retain(|&other| other != pid);
+            if waiting.is_empty() {
+                self.by_own.remove(&wait.own);
+            }
+        }
+        Some(wait)
+    }
+
+    fn circle(&self, pid: u64) -> Vec<(Pid, Wait<T>)> {
+        let Some(first) = self.by_pid.get(&pid) else {
+            return Vec::new();
+        };
+        let mut seen = HashSet::new();
+        // Those on the ways from this one, each with the place of the one before.
+        let mut met = vec![(pid, 0)];
+        let mut place = 0;
+        while let Some(&(pid, _)) = met.get(place).filter(|_| place < MOST) {
+            let wanted = self.by_pid[&pid].wanted;
+            if wanted == first.own {
+                return self.way_to(&met, place);
+            }
+            if seen.insert(wanted) {
+                let next = self.by_own.get(&wanted).into_iter().flatten();
+                met.extend(next.map(|&pid| (pid, place)));
+            }
+            place += 1;
+        }
+        Vec::new()
+    }
+
+    fn way_to(&self, met: &[(u64, usize)], mut place: usize) -> Vec<(Pid, Wait<T>)> {
+        let mut way = Vec::new();
+        loop {
+            let (pid, before) = met[place];
+            way.extend(Pid::new(pid).map(|pid| (pid, self.by_pid[&pid.word()].clone())));
+            if place == 0 {
+                way.reverse();
+                return way;
+            }
+            place = before;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Id;
+    use crate::starts::Starts;
+
+    struct World {
+        starts: Starts,
+        waits: Waits<u64>,
+    }
+
+    impl World {
+        fn new() -> Self {
+            Self {
+                starts: Starts::new(),
+                waits: Waits::new(),
+            }
+        }
+
+        fn flight(&self, id: u64) -> Flight {
+            let (shape, words) = (0, &[id]);
+            let flight = self.starts.flight::<()>(1, &Id::Words { shape, words });
+            flight.expect("it is not opaque")
+        }
+
+        /// The starter of `own`, which has its number, waits for `wanted`, or has `pid` wait.
+        fn wait(&self, pid: u64, own: u64, wanted: u64) {
+            let wait = Wait {
+                by: Pid::new(own).expect("not zero"),
+                own: self.flight(own),
+                wanted: self.flight(wanted),
+                what: wanted,
+            };
+            self.waits
+                .begin(Pid::new(pid).expect("not zero"), wait, || true);
+        }
+
+        fn circle(&self, pid: u64) -> Vec<u64> {
+            let circle = self.waits.circle(Pid::new(pid).expect("not zero"));
+            circle.into_iter().map(|(_, wait)| wait.what).collect()
+        }
+
+        fn break_circle(&self, pid: u64) -> usize {
+            let pid = Pid::new(pid).expect("not zero");
+            self.waits.break_circle(pid, |_| true).len()
+        }
+    }
+
+    #[test]
+    fn circles_of_any_length_are_found_by_each_in_them() {
+        for length in [1, 2, 3, 100] {
+            let world = World::new();
+            for own in 1..=length {
+                assert_eq!(world.circle(own), []);
+                world.wait(own, own, own % length + 1);
+            }
+            for own in 1..=length {
+                let circle = (0..length).map(|nth| (own + nth) % length + 1);
+                assert_eq!(world.circle(own), circle.collect::<Vec<_>>());
+            }
+            assert_eq!(world.break_circle(1), length as usize);
+            for own in 1..=length {
+                assert_eq!(world.circle(own), []);
+                assert_eq!(world.break_circle(own), 0);
+            }
+        }
+    }
+
+    #[test]
+    fn what_only_leads_to_a_circle_is_in_none() {
+        let world = World::new();
+        world.wait(1, 1, 2);
+        world.wait(2, 2, 3);
+        world.wait(3, 3, 2);
+        assert_eq!(world.circle(1), []);
+        assert_eq!(world.circle(2), [3, 2]);
+    }
+
+    #[test]
+    fn others_may_wait_on_behalf_of_a_start_too() {
+        let world = World::new();
+        world.wait(1, 1, 2);
+        // Two tasks of the start of 2.
+        world.wait(20, 2, 3);
+        world.wait(21, 2, 1);
+        assert_eq!(world.circle(1), [2, 1]);
+        assert_eq!(world.circle(21), [1, 2]);
+        assert_eq!(world.circle(20), []);
+    }
+
+    #[test]
+    fn a_wait_is_over_when_it_ends_and_when_its_start_does() {
+        let world = World::new();
+        let pid = |word| Pid::new(word).expect("not zero");
+        world.wait(1, 1, 2);
+        world.wait(2, 2, 1);
+        world.waits.end(pid(2));
+        assert_eq!(world.circle(1), []);
+        world.wait(2, 2, 1);
+        assert_eq!(world.circle(1), [2, 1]);
+        world.waits.void(world.flight(2), pid(3));
+        assert_eq!(world.circle(1), [2, 1]);
+        world.waits.void(world.flight(2), pid(2));
+        assert_eq!(world.circle(1), []);
+        world.waits.void(world.flight(1), pid(1));
+        assert!(world.waits.is_empty());
+    }
+
+    #[test]
+    fn none_begins_for_a_start_that_is_over() {
+        let world = World::new();
+        world.wait(1, 1, 1);
+        let pid = Pid::new(1).expect("not zero");
+        assert!(world.waits.break_circle(pid, |_| false).is_empty());
+        let (pid, mut wait) = world.waits.break_circle(pid, |_| true).remove(0);
+        wait.what = 7;
+        world.waits.begin(pid, wait, || false);
+        assert_eq!(world.circle(1), []);
+    }
+}

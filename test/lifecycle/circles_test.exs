@@ -1,0 +1,273 @@
+defmodule GenRegistry.CirclesTest do
+  @moduledoc """
+  Starts, and ends of workers, that wait for themselves: one of each circle is told so at once, and in
+  doubt none.
+  """
+
+  use ExUnit.Case, async: true
+
+  import Lifecycle
+
+  @moduletag :capture_log
+
+  setup context do
+    users = registry(context, max_starting: 1, worker_shutdown: :infinity)
+    guilds = Module.concat(users, Guilds)
+
+    start_supervised!(
+      {GenRegistry,
+       worker_module: LifecycleWorker, name: guilds, max_starting: 1, worker_shutdown: :infinity}
+    )
+
+    {:ok, users: users, guilds: guilds}
+  end
+
+  # An init that asks for another one, which has this init, and ends as that does.
+  defp asking(registry, id, init) do
+    fn ->
+      case GenRegistry.lookup_or_start(registry, id, [init], :infinity) do
+        {:ok, _} -> {:ok, nil}
+        {:error, reason} -> {:stop, reason}
+      end
+    end
+  end
+
+  defp deadlock(ids), do: {:error, {:deadlock, ids}}
+
+  defp asks_for_itself(%{users: users}),
+    do: fn -> GenRegistry.start(users, :itself, [plain()], :infinity) end
+
+  describe "a start of itself" do
+    test "in its init, in its start_link", %{users: users} = context do
+      test = self()
+      ask = fn -> send(test, {:told, asks_for_itself(context).()}) end
+
+      for args <- [
+            [fn -> ask.() && {:ok, nil} end],
+            [:answer, fn -> ask.() && LifecycleWorker.start_link(plain()) end]
+          ] do
+        assert {:ok, _} = GenRegistry.start(users, :itself, args, :infinity)
+        assert_received {:told, told}
+        assert told == deadlock([{users, :itself}])
+        assert GenRegistry.stop(users, :itself) == :ok
+      end
+    end
+
+    for {way, await} <- [
+          {"a task", quote(do: &(&1 |> Task.async() |> Task.await(:infinity)))},
+          {"tasks that are awaited together",
+           quote(do: &([Task.async(&1)] |> Task.await_many(:infinity) |> hd()))},
+          {"a task of a task",
+           quote(
+             do: fn ask ->
+               Task.await(Task.async(fn -> Task.await(Task.async(ask), :infinity) end), :infinity)
+             end
+           )},
+          {"a stream of tasks",
+           quote(
+             do: fn ask ->
+               [ok: told] = Enum.to_list(Task.async_stream([ask], & &1.(), timeout: :infinity))
+
+               told
+             end
+           )},
+          {"another server's init",
+           quote(
+             do: fn ask ->
+               {:error, told} = GenServer.start_link(LifecycleWorker, fn -> {:stop, ask.()} end)
+               told
+             end
+           )},
+          {"an agent of a task's",
+           quote(
+             do: fn ask ->
+               fn ->
+                 {:ok, agent} = Agent.start_link(ask)
+                 told = Agent.get(agent, & &1)
+                 Agent.stop(agent)
+                 told
+               end
+               |> Task.async()
+               |> Task.await(:infinity)
+             end
+           )}
+        ],
+        where <- [:init, :start_link] do
+      test "in #{way} of its #{where}", %{users: users} = context do
+        test = self()
+
+        tell = fn ->
+          # What fails in it is no end of this.
+          Process.flag(:trap_exit, true)
+          send(test, {:told, unquote(await).(asks_for_itself(context))})
+        end
+
+        args =
+          if unquote(where) == :init,
+            do: [fn -> tell.() && {:ok, nil} end],
+            else: [:answer, fn -> tell.() && LifecycleWorker.start_link(plain()) end]
+
+        assert {:ok, _} = GenRegistry.start(users, :itself, args, :infinity)
+        assert_received {:told, told}
+        assert told == deadlock([{users, :itself}])
+      end
+    end
+
+    test "by the pid of its registry, or with this node", %{users: users} do
+      for server <- [Process.whereis(users), {users, node()}] do
+        init = asking(server, :itself, plain())
+        assert GenRegistry.start(server, :itself, [init]) == deadlock([{users, :itself}])
+      end
+    end
+  end
+
+  test "starts in a circle, through one registry or several, whose ids tell the way", context do
+    %{users: users, guilds: guilds} = context
+
+    for {first, second, third} <- [
+          {{users, 1}, {users, 2}, {users, 3}},
+          {{users, 1}, {guilds, 1}, {guilds, 2}}
+        ] do
+      ask_for = fn {registry, id}, init -> asking(registry, id, init) end
+      {registry, id} = first
+
+      init = ask_for.(second, ask_for.(first, plain()))
+      told = GenRegistry.start(registry, id, [init], :infinity)
+      assert told == deadlock([first, second])
+
+      init = ask_for.(second, ask_for.(third, ask_for.(first, plain())))
+      told = GenRegistry.start(registry, id, [init], :infinity)
+      assert told == deadlock([first, second, third])
+    end
+  end
+
+  test "exactly one of those who close a circle is told, and the others go on", context do
+    %{users: users, guilds: guilds} = context
+    test = self()
+
+    for n <- 1..100 do
+      init = fn registry ->
+        fn ->
+          told = GenRegistry.lookup_or_start(registry, n, [plain()], :infinity)
+          send(test, {n, told})
+          {:ok, nil}
+        end
+      end
+
+      user = ask(:start, users, n, [init.(guilds)])
+      guild = ask(:start, guilds, n, [init.(users)])
+
+      # The other's start is under way before, or it is the one of this init: then there is no circle.
+      answers = [{users, answer(user)}, {guilds, answer(guild)}]
+
+      told =
+        for {registry, {:ok, _}} <- answers do
+          assert_received {^n, told}
+          {registry, told}
+        end
+
+      assert length(for {_, {:error, {:deadlock, [_, _]}}} <- told, do: 1) <= 1
+      assert Enum.all?(told, fn {_, told} -> match?({tag, _} when tag in [:ok, :error], told) end)
+      for {registry, _} <- answers, do: assert({:ok, _} = GenRegistry.lookup(registry, n))
+    end
+  end
+
+  describe "a worker that is being stopped, and asks in its terminate" do
+    defp at_end(test, ask) do
+      fn ->
+        Process.flag(:trap_exit, true)
+        {:ok, fn _reason -> send(test, {:told, ask.()}) end}
+      end
+    end
+
+    test "for its own id", %{users: users} do
+      test = self()
+
+      for {ask, told} <- [
+            {fn -> GenRegistry.start(users, :itself, [plain()], :infinity) end,
+             deadlock([{users, :itself}])},
+            {fn -> GenRegistry.lookup_or_start(users, :itself, [plain()], :infinity) end,
+             deadlock([{users, :itself}])},
+            {fn -> GenRegistry.register_name({users, :itself}, self()) end, :no},
+            {fn -> GenRegistry.stop(users, :itself) end, :ok}
+          ] do
+        {:ok, _} = GenRegistry.start(users, :itself, [at_end(test, ask)])
+        assert GenRegistry.stop(users, :itself) == :ok
+        assert_received {:told, ^told}
+      end
+    end
+
+    test "for one whose start waits for its end", %{users: users, guilds: guilds} do
+      test = self()
+      again = asking(users, 1, plain())
+
+      ask = fn -> GenRegistry.start(guilds, 1, [again], :infinity) end
+      {:ok, _} = GenRegistry.start(users, 1, [at_end(test, ask)])
+      assert GenRegistry.stop(users, 1) == :ok
+      assert_received {:told, told}
+      assert told == deadlock([{users, 1}, {guilds, 1}])
+    end
+  end
+
+  describe "in doubt" do
+    test "a task that nobody awaits gets the pid", %{users: users} = context do
+      test = self()
+
+      init = fn ->
+        Task.async(fn -> send(test, {:told, asks_for_itself(context).()}) end)
+        wait(test, :init)
+        {:ok, nil}
+      end
+
+      start = ask(:start, users, :itself, [init])
+      pid = reached(:init)
+      # It has looked as often as it does.
+      StartSteps.eventually(fn -> :sys.get_state(users).schedule.tickets == 2 end)
+      go(pid)
+      assert answer(start) == {:ok, pid}
+      assert_receive {:told, {:error, {:already_started, ^pid}}}, 60_000
+    end
+
+    test "so does a process that an earlier start left behind", %{users: users} = context do
+      test = self()
+
+      left = fn ->
+        ask = asks_for_itself(context)
+
+        spawn(fn ->
+          receive do
+            :ask -> send(test, {:told, ask.()})
+          end
+        end)
+      end
+
+      start_link = fn ->
+        send(test, {:left, left.()})
+        LifecycleWorker.start_link(plain())
+      end
+
+      assert {:ok, other} = GenRegistry.start(users, :other, [:answer, start_link])
+      assert_received {:left, left}
+      start = ask(:start, users, :itself, [held(:init)])
+      pid = reached(:init)
+      assert starter(pid) == starter(other)
+      send(left, :ask)
+      StartSteps.eventually(fn -> :sys.get_state(users).schedule.tickets == 3 end)
+      go(pid)
+      assert answer(start) == {:ok, pid}
+      assert_receive {:told, {:error, {:already_started, ^pid}}}, 60_000
+    end
+
+    test "one that waits for another's start, which does not wait for it, is told nothing",
+         context do
+      %{users: users, guilds: guilds} = context
+      held = ask(:start, guilds, 1, [held(:guild)])
+      guild = reached(:guild)
+      user = ask(:start, users, 1, [asking(guilds, 1, plain())])
+      StartSteps.eventually(fn -> :sys.get_state(guilds).schedule.tickets == 2 end)
+      go(guild)
+      assert answer(held) == {:ok, guild}
+      assert {:ok, _} = answer(user)
+    end
+  end
+end
