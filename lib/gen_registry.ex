@@ -184,7 +184,8 @@ defmodule GenRegistry do
       default. More of them wait for their turn in the order in which they were asked for, over all
       ids; those that another worker asks for while it starts do not wait.
     * `:worker_shutdown` - how many milliseconds a worker has to end after it was sent `:shutdown`,
-      before it is killed; 5,000 by default. `:infinity` never kills, `:brutal_kill` does not ask.
+      before it is killed; 5,000 by default, but `:infinity` for workers that are supervisors.
+      `:infinity` never kills, `:brutal_kill` does not ask.
 
   All others go to `GenServer.start_link/3`. Those that it does not know are ignored, with a warning in
   the log.

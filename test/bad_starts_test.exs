@@ -21,6 +21,8 @@ defmodule GenRegistry.BadStartsTest do
 
   defp idle, do: IdleWorker.start_link()
 
+  def return(result), do: result
+
   # Starts a worker, and tells what the start saw of the process it ran in.
   defp look(name, id) do
     test = self()
@@ -326,6 +328,25 @@ defmodule GenRegistry.BadStartsTest do
       Process.exit(starter, :kill)
       assert_receive {:DOWN, ^monitor, _, _, :killed}
       assert {:ok, _} = GenRegistry.start(context.name, :next, [&idle/0], 60_000)
+    end
+
+    test "it ends its process as if that had done its work: what that has started ends too",
+         context do
+      start_link = fn ->
+        {:ok, pid} = idle()
+        send(self(), :go_on)
+        :erlang.hibernate(__MODULE__, :return, [{:ok, pid}])
+      end
+
+      {:ok, first} = GenRegistry.start(context.name, :first, [&idle/0])
+      monitors = for pid <- [first, context.one, context.other], do: Process.monitor(pid)
+
+      assert {:error, {:starter_died, :normal}} =
+               GenRegistry.start(context.name, :bad, [start_link], 60_000)
+
+      # All of them had this parent.
+      for monitor <- monitors, do: assert_receive({:DOWN, ^monitor, _, _, :shutdown}, 60_000)
+      assert GenRegistry.count(context.name) == 0
     end
 
     test "it has signals of its end come to the registry", context do

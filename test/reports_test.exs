@@ -239,6 +239,8 @@ defmodule GenRegistry.ReportsTest do
           {fn -> GenServer.cast(via, secret) && GenRegistry.send({registry, :nobody}, secret) end,
            "{:badarg, "},
           {fn -> {:error, %{reason: [noproc]}} end, "%{reason: [noproc:"},
+          {fn -> {:error, {:badarity, {takes_none, [secret]}}} end, "[:_]"},
+          {fn -> {:error, {:undef, [{takes_none, [secret], []}]}} end, "#Function<"},
           {fn -> {:error, {:EXIT, mfa}} end, "exited in: GenServer.cast(:_, :_)"},
           {fn -> :erpc.call(node(), __MODULE__.Clauses, :start_link, [secret]) end,
            "ErlangError"},

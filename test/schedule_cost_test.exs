@@ -129,8 +129,10 @@ defmodule GenRegistry.ScheduleCostTest do
         end)
       end,
       end_of_a_start: fn schedule, _count ->
-        {schedule, [{:start, :s1, 1, _}]} = started(schedule, :s1, :busy)
-        {_, [{:start, :s1, 2, _}]} = started(schedule, :s1, 1)
+        {schedule, [:fill_places]} = started(schedule, :s1, :busy)
+        {schedule, [{:start, :s1, 1, _}]} = Schedule.fill_places(schedule)
+        {schedule, [:fill_places]} = started(schedule, :s1, 1)
+        {_, [{:start, :s1, 2, _}]} = Schedule.fill_places(schedule)
       end
     )
   end

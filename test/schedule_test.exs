@@ -37,7 +37,30 @@ defmodule GenRegistry.ScheduleTest do
   alias GenRegistry.{Schedule, Starters}
 
   # Callers, starters and workers are names here: the schedule only compares them.
-  defp new(max_starting), do: Schedule.new(max_starting, &ScheduleWorld.waiting?/1)
+  # The schedule, with free places given at once, as they are when nothing else is to be done before.
+  defmodule Filled do
+    for {name, arity} <- Schedule.__info__(:functions), name not in [:__struct__, :fill_places] do
+      args = Macro.generate_arguments(arity, __MODULE__)
+
+      def unquote(name)(unquote_splicing(args)),
+        do: fill(Schedule.unquote(name)(unquote_splicing(args)))
+    end
+
+    defp fill({schedule, [_ | _] = actions}) do
+      case List.pop_at(actions, -1) do
+        {:fill_places, actions} ->
+          {schedule, filled} = Schedule.fill_places(schedule)
+          {schedule, actions ++ filled}
+
+        _ ->
+          {schedule, actions}
+      end
+    end
+
+    defp fill(other), do: other
+  end
+
+  defp new(max_starting), do: Filled.new(max_starting, &ScheduleWorld.waiting?/1)
   defp from(caller), do: {caller, :tag}
   defp lookup_or_start(caller, key \\ nil), do: {:lookup_or_start, from(caller), key, [caller]}
   defp start(caller, key \\ nil), do: {:start, from(caller), key, [caller]}
@@ -45,7 +68,7 @@ defmodule GenRegistry.ScheduleTest do
   defp register(caller, parent \\ nil), do: {:register, from(caller), caller, parent}
 
   # By a caller that is in no start.
-  defp request(schedule, id, request), do: Schedule.request(schedule, id, request, nil)
+  defp request(schedule, id, request), do: Filled.request(schedule, id, request, nil)
 
   # A schedule in which each of these ids is asked for, and starters are given as they are wanted:
   # `:s1` to the first and so on.
@@ -59,16 +82,16 @@ defmodule GenRegistry.ScheduleTest do
   defp assign(schedule, actions) do
     for {:start, :new, id, _} <- actions, reduce: schedule do
       schedule ->
-        Schedule.assigned(schedule, id, :"s#{Starters.count(schedule.starters) + 1}")
+        Filled.assigned(schedule, id, :"s#{Starters.count(schedule.starters) + 1}")
     end
   end
 
   defp started(schedule, starter, id, pid, state \\ :idle) do
-    Schedule.started(schedule, starter, id, {:ok, pid}, true, state)
+    Filled.started(schedule, starter, id, {:ok, pid}, true, state)
   end
 
   defp failed(schedule, starter, id, shared?) do
-    Schedule.started(schedule, starter, id, {:failed, :reason, shared?}, false, :idle)
+    Filled.started(schedule, starter, id, {:failed, :reason, shared?}, false, :idle)
   end
 
   # A schedule with this many idle starters, `:s1` the first of them to become idle.
@@ -82,11 +105,11 @@ defmodule GenRegistry.ScheduleTest do
 
   test "places are bounded, and given in order of arrival" do
     schedule = asked(new(1), a: start(:c1), b: start(:c2), c: start(:c3))
-    assert Schedule.counts(schedule) == {3, 2}
+    assert Filled.counts(schedule) == {3, 2}
     assert {schedule, [{:start, :s1, :b, _}]} = started(schedule, :s1, :a, :w1)
     assert {schedule, [{:start, :s1, :c, _}]} = started(schedule, :s1, :b, :w2)
     assert {schedule, []} = started(schedule, :s1, :c, :w3)
-    assert {Schedule.counts(schedule), schedule.places} == {{0, 0}, 0}
+    assert {Filled.counts(schedule), schedule.places} == {{0, 0}, 0}
     assert Starters.next(schedule.starters) == :s1
   end
 
@@ -102,14 +125,14 @@ defmodule GenRegistry.ScheduleTest do
            ]
 
     assert {_, [{:reply, {:stop, {:c4, _}}, :ok}, {:start, :s1, :a, {:start, {:c5, _}, _, _}}]} =
-             Schedule.stopped(schedule, :a, :ok)
+             Filled.stopped(schedule, :a, :ok)
   end
 
   test "a failed start, or a worker that is dead by now, lets the next one try with its own args" do
     for outcome <- [{:failed, :reason, true}, {:failed, :reason, false}, {:ok, :w}] do
       schedule = asked(new(1), a: start(:c1, :k1), a: start(:c2, :k2), b: start(:c3))
       second = start(:c2, :k2)
-      {schedule, actions} = Schedule.started(schedule, :s1, :a, outcome, false, :idle)
+      {schedule, actions} = Filled.started(schedule, :s1, :a, outcome, false, :idle)
       assert {:start, :s1, :a, second} in actions
       assert schedule.places == 1
     end
@@ -161,30 +184,49 @@ defmodule GenRegistry.ScheduleTest do
 
   test "where the first of a line gives up, the next one's time counts" do
     schedule = asked(new(1), a: start(:c1), b: start(:c2), c: start(:c3), b: start(:c4))
-    {schedule, [{:forget, _}]} = Schedule.gave_up(schedule, :b, :c2)
+    {schedule, [{:forget, _}]} = Filled.gave_up(schedule, :b, :c2)
     assert {schedule, [{:start, :s1, :c, _}]} = started(schedule, :s1, :a, :w)
     assert {_, [{:start, :s1, :b, _}]} = started(schedule, :s1, :c, :w)
   end
 
   test "without a new starter, a start fails for its own caller" do
     {schedule, [{:start, :new, :a, _}]} = request(new(1), :a, start(:c1))
-    assert {schedule, [reply]} = Schedule.not_assigned(schedule, :a, :no_more)
+    assert {schedule, [reply]} = Filled.not_assigned(schedule, :a, :no_more)
     assert reply == {:reply, start(:c1), {:error, :no_more}}
-    assert {Schedule.counts(schedule), schedule.places} == {{0, 0}, 0}
+    assert {Filled.counts(schedule), schedule.places} == {{0, 0}, 0}
+  end
+
+  test "a stop or a guest before a start in its line takes no turn from it", _context do
+    for before <- [stop(:c2), register(:c2)] do
+      schedule = new(1)
+      {schedule, actions} = request(schedule, :a, start(:c1))
+      schedule = assign(schedule, actions)
+      schedule = asked(schedule, a: before, a: start(:c3), b: start(:c4))
+
+      {schedule, [_share, action, :fill_places]} =
+        Schedule.started(schedule, :s1, :a, {:failed, :reason, false}, false, :idle)
+
+      {_schedule, actions} =
+        if match?({:stop, _}, action),
+          do: Filled.stopped(schedule, :a, {:error, :not_found}),
+          else: Filled.registered(schedule, :a, before, false)
+
+      assert [_reply, {:start, :s1, :a, {:start, {:c3, _}, _, _}}] = actions
+    end
   end
 
   test "where there is no room, a start fails for its own caller, and its starter is idle" do
     schedule =
       asked(new(1), a: start(:c1, :k), a: stop(:c2), b: start(:c3, :k), b: start(:c4, :k))
 
-    assert {schedule, [reply | actions]} = Schedule.refused(schedule, :a, :s1, :full)
+    assert {schedule, [reply | actions]} = Filled.refused(schedule, :a, :s1, :full)
     assert reply == {:reply, start(:c1, :k), {:error, :full}}
 
     # Each who waits has its own try.
     assert [{:stop, :a}, {:start, :s1, :b, _}] = actions
 
-    assert {schedule, [_reply, {:start, :s1, :b, _}]} = Schedule.refused(schedule, :b, :s1, :full)
-    assert {schedule, [reply]} = Schedule.refused(schedule, :b, :s1, :full)
+    assert {schedule, [_reply, {:start, :s1, :b, _}]} = Filled.refused(schedule, :b, :s1, :full)
+    assert {schedule, [reply]} = Filled.refused(schedule, :b, :s1, :full)
     assert reply == {:reply, start(:c4, :k), {:error, :full}}
     assert schedule.places == 0
     assert Starters.next(schedule.starters) == :s1
@@ -192,12 +234,12 @@ defmodule GenRegistry.ScheduleTest do
 
   test "what a dead starter left is cleared away before its id goes on; others do not wait" do
     schedule = asked(new(1), a: start(:c1, :k), a: start(:c2, :k), b: start(:c3))
-    assert {schedule, [reply | actions]} = Schedule.starter_died(schedule, :s1, :killed)
+    assert {schedule, [reply | actions]} = Filled.starter_died(schedule, :s1, :killed)
     assert reply == {:reply, start(:c1, :k), {:error, {:starter_died, :killed}}}
     assert [{:await_sweep, :s1, :a}, {:start, :new, :b, _}] = actions
 
     schedule = schedule |> assign(actions) |> asked(c: start(:c4))
-    assert {schedule, []} = Schedule.stopped(schedule, :a, :ok)
+    assert {schedule, []} = Filled.stopped(schedule, :a, :ok)
 
     # It came before the one for `:c`.
     assert {_, [{:start, :s1, :a, _}]} = started(schedule, :s1, :b, :w)
@@ -208,23 +250,23 @@ defmodule GenRegistry.ScheduleTest do
     schedule = asked(new(1), [{:a, start(:c1)} | line])
     gone = start(:gone)
     dead = start(:dead)
-    assert {schedule, [{:forget, ^gone}]} = Schedule.gave_up(schedule, :b, :gone)
-    assert {schedule, []} = Schedule.gave_up(schedule, :b, :gone)
+    assert {schedule, [{:forget, ^gone}]} = Filled.gave_up(schedule, :b, :gone)
+    assert {schedule, []} = Filled.gave_up(schedule, :b, :gone)
     ScheduleWorld.die(:dead)
 
     assert {schedule, [{:start, :s1, :b, {:start, {:c2, _}, _, _}}]} =
              started(schedule, :s1, :a, :w1)
 
     assert {schedule, [{:forget, ^dead}, {:forget, ^dead}]} = started(schedule, :s1, :b, :w2)
-    assert Schedule.counts(schedule) == {0, 0}
+    assert Filled.counts(schedule) == {0, 0}
     # Nor does it if there is a place at once.
     assert request(new(1), :a, dead) |> elem(1) == [{:forget, dead}]
   end
 
   test "what was begun goes on without its caller, and so do stops" do
     schedule = asked(new(1), a: start(:c1), a: stop(:c2))
-    {schedule, []} = Schedule.gave_up(schedule, :a, :c1)
-    {schedule, []} = Schedule.gave_up(schedule, :a, :c2)
+    {schedule, []} = Filled.gave_up(schedule, :a, :c1)
+    {schedule, []} = Filled.gave_up(schedule, :a, :c2)
     assert {_, [{:stop, :a}]} = started(schedule, :s1, :a, :w)
   end
 
@@ -234,9 +276,9 @@ defmodule GenRegistry.ScheduleTest do
     # In a start of this registry, and of another one.
     for starter <- [:s1, :elsewhere] do
       assert {schedule, [{:start, :new, :c, _}]} =
-               Schedule.request(schedule, :c, start(:init), starter)
+               Filled.request(schedule, :c, start(:init), starter)
 
-      assert {schedule.places, Schedule.counts(schedule)} == {1, {3, 1}}
+      assert {schedule.places, Filled.counts(schedule)} == {1, {3, 1}}
       schedule = assign(schedule, [{:start, :new, :c, nil}])
 
       # It gives no place back.
@@ -250,10 +292,10 @@ defmodule GenRegistry.ScheduleTest do
     init = lookup_or_start(:init)
 
     assert {schedule, [{:start, :new, :b, {:start, {:c2, _}, _, _}} = start]} =
-             Schedule.request(schedule, :b, init, :s1)
+             Filled.request(schedule, :b, init, :s1)
 
     schedule = assign(schedule, [start])
-    assert {schedule.places, Schedule.counts(schedule)} == {1, {2, 0}}
+    assert {schedule.places, Filled.counts(schedule)} == {1, {2, 0}}
 
     # Nor does it later, when it is its own turn.
     assert {schedule, [_share, {:start, :s2, :b, ^init}]} = failed(schedule, :s2, :b, false)
@@ -264,7 +306,7 @@ defmodule GenRegistry.ScheduleTest do
   test "a start with a nested request behind it in its line does not wait for a place later" do
     line = [a: start(:c1), b: start(:c2), c: start(:c3), b: start(:c4)]
     schedule = asked(new(2), line)
-    assert {schedule, []} = Schedule.request(schedule, :b, register(:init), :s1)
+    assert {schedule, []} = Filled.request(schedule, :b, register(:init), :s1)
 
     # The place that is free goes to another.
     assert {schedule, [_share, {:start, :s2, :b, {_, {:c4, _}, _, _}}, {:start, :new, :c, _}]} =
@@ -275,11 +317,11 @@ defmodule GenRegistry.ScheduleTest do
 
   test "where the nested one gives up, those before it wait for a place again" do
     schedule = asked(new(1), a: start(:c1), b: start(:c2))
-    {schedule, [start]} = Schedule.request(schedule, :b, start(:init), :s1)
+    {schedule, [start]} = Filled.request(schedule, :b, start(:init), :s1)
     schedule = schedule |> assign([start]) |> asked(b: start(:c3))
-    {schedule, [{:forget, _}]} = Schedule.gave_up(schedule, :b, :init)
+    {schedule, [{:forget, _}]} = Filled.gave_up(schedule, :b, :init)
     assert {schedule, [_share]} = failed(schedule, :s2, :b, false)
-    assert Schedule.counts(schedule) == {2, 1}
+    assert Filled.counts(schedule) == {2, 1}
   end
 
   test "who died starts nothing by a nested caller's turn either" do
@@ -288,26 +330,26 @@ defmodule GenRegistry.ScheduleTest do
     dead = start(:dead)
 
     assert {_, [{:forget, ^dead}, {:start, :new, :b, {:start, {:init, _}, _, _}}]} =
-             Schedule.request(schedule, :b, start(:init), :s1)
+             Filled.request(schedule, :b, start(:init), :s1)
   end
 
   test "a worker may stop itself in its init" do
     schedule = asked(new(1), a: start(:c1), b: start(:c2))
-    assert {schedule, [reply]} = Schedule.request(schedule, :a, stop(:init), :s1)
+    assert {schedule, [reply]} = Filled.request(schedule, :a, stop(:init), :s1)
     assert reply == {:reply, stop(:init), :ok}
     assert {schedule, [{:stop, :a} | _]} = started(schedule, :s1, :a, :w)
 
     # Another one's start is waited for.
-    assert {_, []} = Schedule.request(schedule, :b, stop(:init), :s2)
+    assert {_, []} = Filled.request(schedule, :b, stop(:init), :s2)
   end
 
   test "stops with nothing between them are one stop, with one answer" do
     for answer <- [:ok, {:error, :not_found}] do
       assert {schedule, [{:stop, :a}]} = request(new(1), :a, stop(:c1))
       assert {schedule, []} = request(schedule, :a, stop(:c2))
-      assert {schedule, replies} = Schedule.stopped(schedule, :a, answer)
+      assert {schedule, replies} = Filled.stopped(schedule, :a, answer)
       assert replies == [{:reply, stop(:c1), answer}, {:reply, stop(:c2), answer}]
-      assert Schedule.counts(schedule) == {0, 0}
+      assert Filled.counts(schedule) == {0, 0}
     end
   end
 
@@ -315,8 +357,8 @@ defmodule GenRegistry.ScheduleTest do
     schedule = asked(new(1), a: start(:c1))
     guest = register(:guest)
     assert {schedule, [{:register, :b, ^guest}]} = request(schedule, :b, guest)
-    assert {schedule, [{:reply, ^guest, :yes}]} = Schedule.registered(schedule, :b, guest, true)
-    assert Schedule.counts(schedule) == {1, 0}
+    assert {schedule, [{:reply, ^guest, :yes}]} = Filled.registered(schedule, :b, guest, true)
+    assert Filled.counts(schedule) == {1, 0}
   end
 
   test "a guest has its turn, and those behind it get it, up to a stop that does not end it" do
@@ -333,7 +375,7 @@ defmodule GenRegistry.ScheduleTest do
     guest = register(:guest)
 
     assert {schedule, [_share, {:register, :a, ^guest}]} = failed(schedule, :s1, :a, false)
-    assert {schedule, actions} = Schedule.registered(schedule, :a, guest, true)
+    assert {schedule, actions} = Filled.registered(schedule, :a, guest, true)
 
     assert actions == [
              {:reply, guest, :yes},
@@ -342,20 +384,20 @@ defmodule GenRegistry.ScheduleTest do
              {:stop, :a}
            ]
 
-    assert {schedule, actions} = Schedule.not_supervised(schedule, :a, :guest)
+    assert {schedule, actions} = Filled.not_supervised(schedule, :a, :guest)
 
     assert actions == [
              {:reply, stop(:c4), {:error, :not_supervised}},
              {:reply, start(:c5), {:error, {:already_started, :guest}}}
            ]
 
-    assert Schedule.counts(schedule) == {0, 0}
+    assert Filled.counts(schedule) == {0, 0}
   end
 
   test "a guest that cannot have the id, or waits no more, leaves it to the next one" do
     line = [start(:c1), register(:gone), register(:dead), register(:guest), start(:c2)]
     schedule = asked(new(1), for(request <- line, do: {:a, request}))
-    {schedule, [{:forget, _}]} = Schedule.gave_up(schedule, :a, :gone)
+    {schedule, [{:forget, _}]} = Filled.gave_up(schedule, :a, :gone)
     ScheduleWorld.die(:dead)
     dead = register(:dead)
     guest = register(:guest)
@@ -364,17 +406,16 @@ defmodule GenRegistry.ScheduleTest do
              failed(schedule, :s1, :a, false)
 
     assert {_, [{:reply, ^guest, :no}, {:start, :s1, :a, {:start, {:c2, _}, _, _}}]} =
-             Schedule.registered(schedule, :a, guest, false)
+             Filled.registered(schedule, :a, guest, false)
   end
 
   test "where the first in a queued line gives up, a guest behind it needs no place" do
     schedule = asked(new(1), a: start(:c1), b: start(:c2), b: register(:guest), c: start(:c3))
     guest = register(:guest)
 
-    assert {schedule, [{:forget, _}, {:register, :b, ^guest}]} =
-             Schedule.gave_up(schedule, :b, :c2)
+    assert {schedule, [{:forget, _}, {:register, :b, ^guest}]} = Filled.gave_up(schedule, :b, :c2)
 
-    assert {schedule, [_reply]} = Schedule.registered(schedule, :b, guest, true)
+    assert {schedule, [_reply]} = Filled.registered(schedule, :b, guest, true)
     assert {_, [{:start, :s1, :c, _}]} = started(schedule, :s1, :a, :w)
   end
 
@@ -382,16 +423,16 @@ defmodule GenRegistry.ScheduleTest do
     schedule = asked(new(1), a: start(:c1), a: lookup_or_start(:c2))
     own = register(:init, :s1)
     assert {schedule, [{:register, :a, ^own}]} = request(schedule, :a, own)
-    assert {schedule, [{:reply, ^own, :yes}]} = Schedule.registered(schedule, :a, own, true)
+    assert {schedule, [{:reply, ^own, :yes}]} = Filled.registered(schedule, :a, own, true)
 
     # Also another process that takes it in that start, or has it taken.
     own = register(:init)
-    assert {schedule, [{:register, :a, ^own}]} = Schedule.request(schedule, :a, own, :s1)
-    assert {schedule, [{:reply, ^own, :no}]} = Schedule.registered(schedule, :a, own, false)
+    assert {schedule, [{:register, :a, ^own}]} = Filled.request(schedule, :a, own, :s1)
+    assert {schedule, [{:reply, ^own, :no}]} = Filled.registered(schedule, :a, own, false)
 
     # Another's start is waited for.
     other = register(:other, :s2)
-    assert {schedule, []} = Schedule.request(schedule, :a, other, :s2)
+    assert {schedule, []} = Filled.request(schedule, :a, other, :s2)
     second = lookup_or_start(:c2)
 
     assert {_, [{:reply, ^second, {:ok, :init}}, {:reply, ^other, :no}]} =
@@ -401,17 +442,17 @@ defmodule GenRegistry.ScheduleTest do
   test "a starter in handlers holds no place, and has no start until it rests" do
     schedule = asked(new(1), a: start(:c1), b: start(:c2))
     assert {schedule, [{:start, :new, :b, _}]} = started(schedule, :s1, :a, :w, :handling)
-    schedule = Schedule.assigned(schedule, :b, :s2)
+    schedule = Filled.assigned(schedule, :b, :s2)
     assert {schedule, []} = started(schedule, :s2, :b, :w, :parent)
     assert Starters.next(schedule.starters) == nil
 
-    assert {Schedule.rested(schedule, :s1, :parent).starters |> Starters.next(),
-            Schedule.rested(schedule, :s1, :idle).starters |> Starters.next(),
-            Schedule.rested(schedule, :s2, :idle).starters |> Starters.next()} ==
+    assert {Filled.rested(schedule, :s1, :parent).starters |> Starters.next(),
+            Filled.rested(schedule, :s1, :idle).starters |> Starters.next(),
+            Filled.rested(schedule, :s2, :idle).starters |> Starters.next()} ==
              {nil, :s1, :s2}
 
     # Its end is nobody's failure.
-    assert {_, []} = Schedule.starter_died(schedule, :s1, :killed)
+    assert {_, []} = Filled.starter_died(schedule, :s1, :killed)
   end
 
   test "the starter that was used last is used first" do
@@ -422,16 +463,16 @@ defmodule GenRegistry.ScheduleTest do
   end
 
   test "starters may end that are mere parents, or idle beyond four" do
-    schedule = Schedule.retire(idle(6), :s1)
-    assert Schedule.retire(schedule, :s1) == nil
-    schedule = Schedule.retire(schedule, :s6)
-    assert Schedule.retire(schedule, :s2) == nil
+    schedule = Filled.retire(idle(6), :s1)
+    assert Filled.retire(schedule, :s1) == nil
+    schedule = Filled.retire(schedule, :s6)
+    assert Filled.retire(schedule, :s2) == nil
     assert Enum.sort(Starters.pids(schedule.starters)) == [:s2, :s3, :s4, :s5]
     assert {schedule, [{:start, :s5, :a, _}]} = request(schedule, :a, start(:c))
-    assert Schedule.retire(schedule, :s5) == nil
+    assert Filled.retire(schedule, :s5) == nil
     {schedule, []} = started(schedule, :s5, :a, :w, :handling)
-    assert Schedule.retire(schedule, :s5) == nil
-    schedule = schedule |> Schedule.rested(:s5, :parent) |> Schedule.retire(:s5)
+    assert Filled.retire(schedule, :s5) == nil
+    schedule = schedule |> Filled.rested(:s5, :parent) |> Filled.retire(:s5)
     assert Starters.count(schedule.starters) == 3
   end
 
@@ -439,13 +480,13 @@ defmodule GenRegistry.ScheduleTest do
     schedule = asked(new(1), a: start(:c1), b: start(:c2))
     assert started(schedule, :stranger, :a, :w) == {schedule, []}
     assert started(schedule, :s1, :b, :w) == {schedule, []}
-    assert Schedule.rested(schedule, :stranger, :idle) == schedule
-    assert Schedule.rested(schedule, :s1, :idle) == schedule
-    assert Schedule.retire(schedule, :stranger) == nil
-    assert Schedule.starter_died(schedule, :stranger, :killed) == {schedule, []}
-    assert Schedule.stopped(schedule, :a, :ok) == {schedule, []}
-    assert Schedule.stopped(schedule, :c, :ok) == {schedule, []}
-    assert Schedule.gave_up(schedule, :c, :c1) == {schedule, []}
+    assert Filled.rested(schedule, :stranger, :idle) == schedule
+    assert Filled.rested(schedule, :s1, :idle) == schedule
+    assert Filled.retire(schedule, :stranger) == nil
+    assert Filled.starter_died(schedule, :stranger, :killed) == {schedule, []}
+    assert Filled.stopped(schedule, :a, :ok) == {schedule, []}
+    assert Filled.stopped(schedule, :c, :ok) == {schedule, []}
+    assert Filled.gave_up(schedule, :c, :c1) == {schedule, []}
   end
 
   @sequences 600

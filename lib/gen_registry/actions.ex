@@ -92,6 +92,8 @@ defmodule GenRegistry.Actions do
     carry_out(state, Schedule.registered(state.schedule, id, request, registered?))
   end
 
+  def act(state, :fill_places), do: carry_out(state, Schedule.fill_places(state.schedule))
+
   def act(state, {:await_sweep, starter, id}) do
     put_in(state.clearing[starter], id)
   end

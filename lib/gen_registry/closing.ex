@@ -49,13 +49,9 @@ defmodule GenRegistry.Closing do
   defp reply(state, {:stop, id}), do: stop(state, id)
   defp reply(state, {:stop, id, _starter}), do: stop(state, id)
   defp reply(_state, {:register, _id, _pid, _parent, _starter}), do: :no
-  defp reply(state, :info), do: Overview.info(state)
 
-  defp reply(state, :which_children),
-    do: Overview.which_children(state.name, state.worker_module, state.table)
-
-  defp reply(state, :count_children),
-    do: Overview.count_children(state.name, state.worker_module, state.table)
+  defp reply(state, question) when question in [:info, :which_children, :count_children],
+    do: Overview.answer(question, state).()
 
   defp reply(_state, _unknown), do: {:error, :unknown_call}
 

@@ -77,7 +77,7 @@ defmodule GenRegistry.Endings do
   @spec kill(t, Types.id(), reference) :: :ok
   def kill(endings, id, monitor) do
     with {:ok, {pid, ^monitor, _}} <- TermMap.fetch(endings.workers, id),
-         do: Process.exit(pid, :kill)
+         do: Shutdown.kill_late([pid], endings.time)
 
     :ok
   end
@@ -105,9 +105,9 @@ defmodule GenRegistry.Endings do
   end
 
   @doc "Kills a worker without an id whose time is over. Its monitor is there for as long as it is."
-  @spec kill_refused(pid, reference) :: :ok
-  def kill_refused(pid, monitor) do
-    if Process.demonitor(monitor, [:info]), do: Process.exit(pid, :kill)
+  @spec kill_refused(t, pid, reference) :: :ok
+  def kill_refused(endings, pid, monitor) do
+    if Process.demonitor(monitor, [:info]), do: Shutdown.kill_late([pid], endings.time)
     :ok
   end
 
@@ -121,7 +121,9 @@ defmodule GenRegistry.Endings do
       true -> Shutdown.signal(pid, parent)
     end
 
-    timer = if is_integer(time), do: Process.send_after(self(), when_time_is_over.(monitor), time)
-    {monitor, timer}
+    {monitor, set_timer(Shutdown.milliseconds(time), when_time_is_over.(monitor))}
   end
+
+  defp set_timer(:infinity, _message), do: nil
+  defp set_timer(time, message), do: Process.send_after(self(), message, time)
 end

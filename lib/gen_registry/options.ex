@@ -4,7 +4,7 @@ defmodule GenRegistry.Options do
 
   require Logger
 
-  @defaults [max_children: :infinity, max_starting: 64, worker_shutdown: 5_000]
+  @defaults [max_children: :infinity, max_starting: 64, worker_shutdown: :default]
 
   # Of `GenServer.start_link/3`.
   @gen_options [:name, :debug, :hibernate_after, :spawn_opt, :timeout]
@@ -14,6 +14,7 @@ defmodule GenRegistry.Options do
   def split!(worker_module, opts) do
     keyword!(opts)
     {own, gen} = Keyword.split(opts, [:name | Keyword.keys(@defaults)])
+    shutdown = Keyword.get(own, :worker_shutdown, :infinity)
     own = @defaults |> Keyword.put(:name, worker_module) |> Keyword.merge(own)
     module!(worker_module)
     validate!(own[:name], &name?/1, "name of a registry", "an atom")
@@ -28,7 +29,7 @@ defmodule GenRegistry.Options do
     validate!(own[:max_starting], &positive?/1, ":max_starting", "a positive integer")
 
     validate!(
-      own[:worker_shutdown],
+      shutdown,
       &(timeout?(&1) or &1 == :brutal_kill),
       ":worker_shutdown",
       "a number of milliseconds, :infinity or :brutal_kill"

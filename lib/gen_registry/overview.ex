@@ -3,11 +3,39 @@ defmodule GenRegistry.Overview do
   # What a registry tells of itself. To those who ask it as a supervisor, its workers are children, and
   # its guests are not.
 
-  alias GenRegistry.{Endings, Schedule, Starters, Table}
+  alias GenRegistry.{Endings, Schedule, Shutdown, Starters, Table}
 
-  @doc "As `GenRegistry.info/1`, of a server's state. All of it is kept as counts."
-  @spec info(struct) :: GenRegistry.info()
-  def info(state) do
+  @doc """
+  What answers a question of a server, apart from it, from its state now: as `GenRegistry.info/1`,
+  `Supervisor.which_children/1` or `:supervisor.count_children/1`.
+  """
+  @spec answer(:info | :which_children | :count_children, struct) :: (() -> term)
+  def answer(:info, state) do
+    info = info(state)
+    %{name: name, worker_module: module, table: table} = state
+
+    fn ->
+      update_in(info.options[:worker_shutdown], fn
+        :default ->
+          if type(name, module, table) == :supervisor,
+            do: :infinity,
+            else: Shutdown.milliseconds(:default)
+
+        given ->
+          given
+      end)
+    end
+  end
+
+  def answer(question, %{name: name, worker_module: module, table: table}) do
+    case question do
+      :which_children -> fn -> which_children(name, module, table) end
+      :count_children -> fn -> count_children(name, module, table) end
+    end
+  end
+
+  # All of it is kept as counts.
+  defp info(state) do
     {in_flight, queued} = Schedule.counts(state.schedule)
     stopping = Endings.count(state.endings) + map_size(state.clearing)
 
@@ -28,11 +56,7 @@ defmodule GenRegistry.Overview do
     }
   end
 
-  @doc "As `Supervisor.which_children/1`."
-  @spec which_children(GenRegistry.name(), module, Table.t()) :: [
-          {term, pid, :worker | :supervisor, [module]}
-        ]
-  def which_children(name, module, table) do
+  defp which_children(name, module, table) do
     type = type(name, module, table)
 
     Table.reduce_children(name, [], fn entries, children ->
@@ -42,9 +66,7 @@ defmodule GenRegistry.Overview do
     end)
   end
 
-  @doc "As `:supervisor.count_children/1`."
-  @spec count_children(GenRegistry.name(), module, Table.t()) :: [{atom, non_neg_integer}]
-  def count_children(name, module, table) do
+  defp count_children(name, module, table) do
     count = Table.count_children(name)
     supervisors = if type(name, module, table) == :supervisor, do: count, else: 0
     [specs: count, active: count, supervisors: supervisors, workers: count - supervisors]
@@ -55,8 +77,7 @@ defmodule GenRegistry.Overview do
     with {_id, pid} <- Table.sample(name),
          # A guest says nothing of them.
          true <- Table.known?(table, pid),
-         {:dictionary, dictionary} <- Process.info(pid, :dictionary),
-         {:supervisor, _, _} <- dictionary[:"$initial_call"] do
+         true <- Shutdown.supervisor?(pid) do
       :supervisor
     else
       _ -> if supervisor?(module), do: :supervisor, else: :worker

@@ -71,6 +71,14 @@ defmodule GenRegistry.Report do
       else: without_arguments_inside(tuple)
   end
 
+  # A fun, as the VM's own errors have it.
+  defp without_arguments({fun, [_ | _] = arguments}) when is_function(fun),
+    do: {fun, if(proper?(arguments), do: blanks(arguments), else: :_)}
+
+  defp without_arguments({fun, arguments, location})
+       when is_function(fun) and is_list(arguments) and is_list(location),
+       do: {fun, if(proper?(arguments), do: length(arguments), else: :_), location}
+
   # The exit of a `send` to a name that nobody has.
   defp without_arguments({:badarg, {name, _message}}), do: {:badarg, {name, :_}}
 

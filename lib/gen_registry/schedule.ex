@@ -91,6 +91,7 @@ defmodule GenRegistry.Schedule do
     * `{:register, id, registration}` - give the id to the process, then tell `registered/4`
     * `{:await_sweep, starter, id}` - end what a dead starter had begun to start, then tell
       `stopped/3`
+    * `:fill_places` - call `fill_places/1`
     * `{:reply, request, reply}`
     * `{:share, requests, reason}` - reply to all of these with the failure
     * `{:forget, request}` - nobody waits for it
@@ -100,6 +101,7 @@ defmodule GenRegistry.Schedule do
           | {:stop, id}
           | {:register, id, registration}
           | {:await_sweep, pid, id}
+          | :fill_places
           | {:reply, request, term}
           | {:share, [request], reason :: term}
           | {:forget, request}
@@ -300,8 +302,17 @@ defmodule GenRegistry.Schedule do
     %{schedule | starters: Starters.put(schedule.starters, starter, {:starting, id})}
   end
 
-  # Gives free places to those who wait for one, in order.
-  defp fill_places(schedule) do
+  # After all that comes before: what is asked of an id whose turn it is may need a place, and be older
+  # than those who wait for one.
+  defp then_fill_places(schedule, actions) do
+    if schedule.places < schedule.max_starting and Tickets.size(schedule.queue) > 0,
+      do: {schedule, actions ++ [:fill_places]},
+      else: {schedule, actions}
+  end
+
+  @doc "Gives free places to those who wait for one, in order."
+  @spec fill_places(t) :: {t, [action]}
+  def fill_places(schedule) do
     with true <- schedule.places < schedule.max_starting,
          {ticket, id} <- Tickets.first(schedule.queue) do
       {{:queued, ^ticket}, line} = TermMap.fetch!(schedule.flights, id)
@@ -333,8 +344,7 @@ defmodule GenRegistry.Schedule do
   # In this order the id's next request waits its turn among the others'.
   defp go_on(schedule, id, line, actions) do
     {schedule, next} = start_next(schedule, id, line)
-    {schedule, filled} = fill_places(schedule)
-    {schedule, actions ++ next ++ filled}
+    then_fill_places(schedule, actions ++ next)
   end
 
   ## Starts
@@ -423,8 +433,7 @@ defmodule GenRegistry.Schedule do
 
   # What a start has left is to end before the id's next request has its turn.
   defp clear(schedule, id, line, actions) do
-    {schedule, filled} = schedule |> put(id, {:stopping, []}, line) |> fill_places()
-    {schedule, actions ++ filled}
+    schedule |> put(id, {:stopping, []}, line) |> then_fill_places(actions)
   end
 
   # Frees the place of a start.

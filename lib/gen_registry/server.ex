@@ -169,7 +169,7 @@ defmodule GenRegistry.Server do
   def handle_call({:stop, id, starter}, from, state), do: stop(state, id, from, starter)
 
   def handle_call({:register, id, pid, parent, starter}, from, state) when is_pid(pid) do
-    with true <- Table.local?(pid),
+    with true <- Table.local?(pid) and pid != state.events,
          {:error, :not_found} <- Table.lookup_alive(state.name, id) do
       request(state, id, {:register, from, pid, parent}, starter)
     else
@@ -177,22 +177,12 @@ defmodule GenRegistry.Server do
     end
   end
 
-  def handle_call(:info, _from, state), do: {:reply, Overview.info(state), state}
+  def handle_call(question, from, state)
+      when question in [:info, :which_children, :count_children] do
+    answer = Overview.answer(question, state)
 
-  def handle_call(question, from, state) when question in [:which_children, :count_children] do
-    %{name: name, worker_module: module, table: table} = state
-
-    # A list of a million children takes a while to make.
-    Shutdown.apart(fn ->
-      GenServer.reply(
-        from,
-        if(question == :which_children,
-          do: Overview.which_children(name, module, table),
-          else: Overview.count_children(name, module, table)
-        )
-      )
-    end)
-
+    # A list of a million children takes a while to make, and a worker may take its time to say what it is.
+    Shutdown.apart(fn -> reply_while_it_runs(from, answer) end)
     {:noreply, state}
   end
 
@@ -292,7 +282,7 @@ defmodule GenRegistry.Server do
 
   def handle_info({:refused_too_long, worker, monitor}, state)
       when is_pid(worker) and is_reference(monitor) do
-    Endings.kill_refused(worker, monitor)
+    Endings.kill_refused(state.endings, worker, monitor)
     {:noreply, state}
   end
 
@@ -360,6 +350,13 @@ defmodule GenRegistry.Server do
     if reason == :terminate,
       do: shown,
       else: [data: [{~c"State", shown}], supervisor: [{~c"Callback", GenRegistry}]]
+  end
+
+  defp reply_while_it_runs(from, answer) do
+    GenServer.reply(from, answer.())
+  rescue
+    # The registry has ended, which the caller notices.
+    ArgumentError -> :ok
   end
 
   defp unknown_call(message, state) do

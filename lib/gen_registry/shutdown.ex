@@ -4,8 +4,63 @@ defmodule GenRegistry.Shutdown do
 
   alias GenRegistry.{Sweeper, Table}
 
-  @typedoc "How long a worker has to end after `:shutdown`, in milliseconds."
-  @type time :: non_neg_integer | :infinity | :brutal_kill
+  @typedoc """
+  How long a worker has to end after `:shutdown`, in milliseconds. By default that is `:infinity` for
+  supervisors, which wait for their own children.
+  """
+  @type time :: non_neg_integer | :infinity | :brutal_kill | :default
+
+  @default 5_000
+
+  # For so many milliseconds it is asked what a process is.
+  @patience 1_000
+
+  @doc "For how long it is waited before processes are killed."
+  @spec milliseconds(time) :: timeout
+  def milliseconds(:default), do: @default
+  def milliseconds(:brutal_kill), do: 0
+  def milliseconds(time), do: time
+
+  @doc "Kills processes whose time is over, but those that have no end of it."
+  @spec kill_late([pid], time) :: :ok
+  def kill_late(pids, :default) do
+    apart(fn -> kill_late(pids -- supervisors(pids), 0) end)
+  end
+
+  def kill_late(pids, _time), do: Enum.each(pids, &Process.exit(&1, :kill))
+
+  # Those that say so in their initial call. One that does not answer is none.
+  defp supervisors(pids) do
+    pids |> Enum.chunk_every(1_000) |> Enum.flat_map(&supervisors_of_few/1)
+  end
+
+  defp supervisors_of_few(pids) do
+    {asking, ref} = {self(), make_ref()}
+    for pid <- pids, do: spawn(fn -> send(asking, {ref, pid, supervisor?(pid)}) end)
+    answered(ref, length(pids), now() + @patience, [])
+  end
+
+  defp answered(_ref, 0, _deadline, found), do: found
+
+  defp answered(ref, count, deadline, found) do
+    receive do
+      {^ref, pid, true} -> answered(ref, count - 1, deadline, [pid | found])
+      {^ref, _pid, false} -> answered(ref, count - 1, deadline, found)
+    after
+      left(deadline) -> found
+    end
+  end
+
+  @doc "Whether a process says of itself that it is a supervisor, as registries are."
+  @spec supervisor?(pid) :: boolean
+  def supervisor?(pid) do
+    with {:dictionary, dictionary} <- Process.info(pid, :dictionary),
+         {_key, {module, _, _}} <- List.keyfind(dictionary, :"$initial_call", 0) do
+      module in [:supervisor, :supervisor_bridge, GenRegistry.Server]
+    else
+      _ -> false
+    end
+  end
 
   @doc """
   Sends `:shutdown` to a worker whose parent cannot.
@@ -52,7 +107,7 @@ defmodule GenRegistry.Shutdown do
     caller = self()
     # Should the caller be killed, this goes on. It must never reach a registry that comes later.
     owner = Table.owner(name)
-    deadline = deadline(time)
+    deadline = deadline(milliseconds(time))
 
     await_done(answer, fn ->
       awaited = fn ->
@@ -60,7 +115,7 @@ defmodule GenRegistry.Shutdown do
       end
 
       await_until(awaited, deadline)
-      kill_all(owner, name, caller)
+      kill_all(owner, name, caller, time)
     end)
   end
 
@@ -96,12 +151,14 @@ defmodule GenRegistry.Shutdown do
     end
   end
 
-  defp kill_all(owner, name, caller) do
+  defp kill_all(owner, name, caller, time) do
     case alive_of(owner, name, caller) do
       [] ->
         :ok
 
       processes ->
+        workers = for {pid, parent} <- processes, parent != nil, do: pid
+        spared = without_end(workers, time)
         # A sweeper ends when it has ended what killed starters left.
         {sweepers, starters} = Enum.split_with(without_parent(processes), &Sweeper.sweeper?/1)
         kill(starters)
@@ -109,12 +166,17 @@ defmodule GenRegistry.Shutdown do
         # A worker in its init is not registered yet. Its parent is dead before it is looked for, so
         # there will be no more of them.
         parents = for {pid, parent} <- processes, uniq: true, do: parent || pid
-        kill(for {pid, _parent} <- children(parents -- sweepers), do: pid)
-        kill(for {pid, parent} <- processes, parent != nil, do: pid)
-        await_down(monitor(sweepers), :infinity)
-        kill_all(owner, name, caller)
+        children = for {pid, _parent} <- children(parents -- sweepers), do: pid
+        spared = spared ++ without_end(children -- spared, time)
+        kill(Enum.uniq(children ++ workers) -- spared)
+        await_down(monitor(spared ++ sweepers), :infinity)
+        kill_all(owner, name, caller, time)
     end
   end
+
+  # Those that are not killed, however long they take.
+  defp without_end(pids, :default), do: supervisors(pids)
+  defp without_end(_pids, _time), do: []
 
   defp without_parent(processes), do: for({pid, nil} <- processes, do: pid)
 
@@ -149,7 +211,6 @@ defmodule GenRegistry.Shutdown do
   end
 
   defp deadline(:infinity), do: :infinity
-  defp deadline(:brutal_kill), do: now()
   defp deadline(time), do: now() + time
 
   defp await_until(alive, deadline) do

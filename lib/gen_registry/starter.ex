@@ -281,6 +281,9 @@ defmodule GenRegistry.Starter do
   # Before anything that is called here needs a module that is not loaded yet.
   defp may_load_modules, do: :erlang.process_flag(:error_handler, :error_handler)
 
+  defp register(%{events: events}, _id, events),
+    do: {:not_registered, {:already_registered, events}, events}
+
   defp register(state, id, pid) do
     if Table.local?(pid),
       do: register_local(state, id, pid),

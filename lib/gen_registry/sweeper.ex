@@ -109,7 +109,7 @@ defmodule GenRegistry.Sweeper do
   end
 
   def handle_info({:time_is_over, pids}, state) do
-    Enum.each(pids, &Process.exit(&1, :kill))
+    Shutdown.kill_late(pids, state.time)
     go_on(state)
   end
 
@@ -130,29 +130,31 @@ defmodule GenRegistry.Sweeper do
   defp sweep(state, starters) do
     state = Enum.reduce(starters, state, &put_in(&2.left[&1], 0))
 
-    # From here on, whoever opens the registry's name next knows of them. An earlier sweeper, which was
-    # killed, may have tracked some already. Workers that were registered are left alone: they end by
-    # their link, and the table knows of them.
+    children = Shutdown.children(starters)
+
+    # Those that are linked end by that, but not of every reason of a starter's end. The table knows of
+    # workers that were registered.
+    for {pid, starter} <- children, do: Shutdown.signal(pid, starter)
+
+    # From here on, whoever opens the registry's name next knows of the others. An earlier sweeper, which
+    # was killed, may have tracked some already.
     orphans =
-      for {pid, starter} <- Shutdown.children(starters),
+      for {pid, starter} = child <- children,
           Table.track(state.table, pid, starter) or Table.without_id?(state.name, pid),
-          do: {pid, starter}
+          do: child
 
     state = Enum.reduce(orphans, state, &await/2)
-    kill_at_the_end(state.time, for({pid, _starter} <- orphans, do: pid))
+    kill_at_the_end(Shutdown.milliseconds(state.time), for({pid, _starter} <- orphans, do: pid))
     Enum.reduce(starters, state, &report_if_swept/2)
   end
 
   defp await({pid, starter}, state) do
-    # It may not be linked to its parent, whose end tells it nothing then.
-    Shutdown.signal(pid, starter)
     state = put_in(state.orphans[Process.monitor(pid)], starter)
     update_in(state.left[starter], &(&1 + 1))
   end
 
   defp kill_at_the_end(_time, []), do: :ok
   defp kill_at_the_end(:infinity, _pids), do: :ok
-  defp kill_at_the_end(:brutal_kill, pids), do: Enum.each(pids, &Process.exit(&1, :kill))
   defp kill_at_the_end(time, pids), do: Process.send_after(self(), {:time_is_over, pids}, time)
 
   defp gone(state, starter) do

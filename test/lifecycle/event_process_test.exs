@@ -70,6 +70,18 @@ defmodule GenRegistry.EventProcessTest do
     assert Enum.all?(kept, &Process.alive?/1)
   end
 
+  test "is nobody's worker or guest", context do
+    registry = registry(context)
+    %{events: events} = :sys.get_state(registry)
+    assert GenRegistry.register_name({registry, :guest}, events) == :no
+
+    assert GenRegistry.start(registry, :worker, [:answer, fn -> {:ok, events} end]) ==
+             {:error, {:already_registered, events}}
+
+    assert GenRegistry.count(registry) == 0
+    assert Process.alive?(events)
+  end
+
   test "has its mailbox off the heap", context do
     registry = registry(context)
     TelemetryStandIn.listen([@exit])

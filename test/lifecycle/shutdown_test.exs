@@ -337,4 +337,61 @@ defmodule GenRegistry.ShutdownTest do
       end
     end
   end
+
+  describe "by default a supervisor has no end of its time, which others have" do
+    # A supervisor whose child waits in its end.
+    defp slow_supervisor(where) do
+      child = {LifecycleWorker, held_at_end(where)}
+      child = Supervisor.child_spec(child, shutdown: :infinity)
+      fn -> Supervisor.start_link([child], strategy: :one_for_one) end
+    end
+
+    test "when it is stopped", context do
+      registry = registry(context)
+      start! = fn id, args -> {id, GenRegistry.start(registry, id, args)} end
+      {:slow, {:ok, slow}} = start!.(:slow, [:answer, slow_supervisor(:child)])
+      {:stubborn, {:ok, stubborn}} = start!.(:stubborn, [stubborn()])
+      stops = for id <- [:slow, :stubborn], do: ask(:stop, registry, id)
+      child = reached({:child, :shutdown})
+      monitor = watch(stubborn)
+      assert_receive {:DOWN, ^monitor, _, _, :killed}, 60_000
+      # Its timer came before.
+      :sys.get_state(registry)
+      assert Process.alive?(slow)
+      go(child)
+      assert Enum.map(stops, &answer/1) == [:ok, :ok]
+    end
+
+    test "when the registry ends", context do
+      registry = registry(context)
+      {:ok, slow} = GenRegistry.start(registry, :slow, [:answer, slow_supervisor(:child)])
+      {:ok, stubborn} = GenRegistry.start(registry, :stubborn, [stubborn()])
+      [monitor, of_stubborn] = Enum.map([slow, stubborn], &watch/1)
+      ending = Task.async(fn -> end_registry(registry) end)
+      child = reached({:child, :shutdown})
+      assert_receive {:DOWN, ^of_stubborn, _, _, :killed}, 60_000
+      assert Process.alive?(slow)
+      assert Process.alive?(child)
+      go(child)
+      Task.await(ending, :infinity)
+      assert ended(slow, monitor) == :shutdown
+    end
+
+    test "unless one is given, and info says what holds", context do
+      registry = registry(context, worker_shutdown: 0)
+      {:ok, slow} = GenRegistry.start(registry, :slow, [:answer, slow_supervisor(:killed)])
+      assert GenRegistry.info(registry).options[:worker_shutdown] == 0
+      monitor = watch(slow)
+      assert GenRegistry.stop(registry, :slow) == :ok
+      assert ended(slow, monitor) == :killed
+
+      by_default = registry(%{context | test: :by_default})
+      assert GenRegistry.info(by_default).options[:worker_shutdown] == 5_000
+      {:ok, _} = GenRegistry.start(by_default, :slow, [:answer, slow_supervisor(:child)])
+      assert GenRegistry.info(by_default).options[:worker_shutdown] == :infinity
+      end_by_default = Task.async(fn -> end_registry(by_default) end)
+      go(reached({:child, :shutdown}))
+      Task.await(end_by_default, :infinity)
+    end
+  end
 end

@@ -104,7 +104,7 @@ defmodule GenRegistry.StopsTest do
 
     test "is 5,000 by default", context do
       registry = registry(context)
-      assert :sys.get_state(registry).worker_shutdown == 5_000
+      assert GenRegistry.info(registry).options[:worker_shutdown] == 5_000
     end
 
     test "is a time or :brutal_kill", context do

@@ -10,6 +10,7 @@ use rustler::sys::{
 use rustler::{Env, Term};
 
 use crate::external::unreadable;
+use crate::timeslice::collect;
 
 /// About how many bytes an environment of the VM takes by itself.
 const ENVIRONMENT: usize = 1024;
@@ -18,10 +19,15 @@ const ENVIRONMENT: usize = 1024;
 /// is gone.
 const SMALL: usize = 1024;
 
+/// About how many nanoseconds a comparison takes besides one for each byte of the external format.
+const COMPARED: usize = 20;
+
 /// A term in an environment of its own.
 pub struct Copied {
     env: *mut ErlNifEnv,
     term: ErlNifTerm,
+    /// About how many nanoseconds it takes to compare it.
+    work: usize,
     /// Its external format, if that is small. By a thin pointer, as all ids that fit into no slot have
     /// the room of this.
     flat: Option<Arc<Vec<u8>>>,
@@ -44,6 +50,7 @@ impl Copied {
         Self {
             env,
             term,
+            work: 0,
             flat: None,
         }
     }
@@ -55,6 +62,7 @@ impl Copied {
         let mut copied = Self {
             env,
             term: ErlNifTerm::default(),
+            work: 0,
             flat: None,
         };
         let (bytes, size) = (external.as_ptr(), external.len());
@@ -87,12 +95,15 @@ impl Opaque for Copied {
             .filter(|rebuilt| rebuilt.is(probe));
         let comes_back = rebuilt.is_some() || (readable && is_leaf);
         let mut kept = rebuilt.unwrap_or_else(|| Self::of(probe));
+        kept.work = COMPARED + external.len();
         kept.flat = (comes_back && external.len() <= SMALL).then(|| Arc::new(external.to_vec()));
         kept
     }
 
     fn is(&self, probe: Term<'_>) -> bool {
         point!(c"is");
+        // Those that a stranger has chosen to collide are compared one after the other.
+        collect(probe.get_env(), self.work);
         // SAFETY: both terms are alive for this call, which only reads them.
         unsafe { enif_is_identical(self.term, probe.as_c_arg()) != 0 }
     }

@@ -9,7 +9,7 @@ use rustler::{Env, Term};
 use crate::asked::cell;
 use crate::flatten::{Form, Words, compound, immediate};
 use crate::hot::{Failed, NORMAL, compound_of_any_size};
-use crate::timeslice::charge;
+use crate::timeslice::{TERM, charge};
 use crate::words::{pid_to_term, to_raw};
 use crate::{atoms, with_table};
 
@@ -20,7 +20,7 @@ const CHUNK: usize = 128;
 const SHARE: usize = NORMAL / CHUNK;
 
 /// About how many nanoseconds an id takes besides its words.
-const EACH: usize = 50;
+const EACH: usize = 100;
 
 /// Answers the pairs of the first ids that are there, and the rest of the ids. A large id has a call
 /// of its own.
@@ -82,8 +82,13 @@ pub fn lookup_many<'a>(
             found += 1;
         }
     }
-    // What each id takes besides its own words.
-    charge(env, EACH * many);
+    // Each may take less than is counted, and all of them much more.
+    let words = probes[..many].iter().map(|probe| match *probe {
+        Id::Word(_) => 0,
+        Id::Words { words, .. } => words.len(),
+        Id::Opaque { words, .. } => words as usize,
+    });
+    charge(env, EACH * many + 2 * TERM * words.sum::<usize>());
     // SAFETY: the pairs were just made in this environment, and the rest came with the call.
     unsafe {
         let found = enif_make_list_from_array(env.as_c_arg(), terms.as_ptr(), found as u32);

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use crate::asked::{Kind, Pairs, cell, kind};
 use crate::flatten::{fill, opaque};
 use crate::measured::Measured;
-use crate::timeslice::{PAIR, TERM, WORD, charge};
+use crate::timeslice::{BOXED, PAIR, TERM, WORD, charge};
 use crate::weigh::{BIG, NAME, Unfit, Weight, weigh};
 use crate::words::*;
 
@@ -93,6 +93,7 @@ impl Flattener<'_> {
             return Ok(());
         }
         self.pointers += 1;
+        self.nanoseconds += BOXED;
         let Some(deeper) = depth.checked_sub(1) else {
             let deep = weigh(term, left, |_| Err(Unfit::Sealed));
             let words = deep.as_ref().map_or(left, |deep| deep.words);

@@ -15,6 +15,8 @@ const LEAST: usize = 1_000;
 
 /// A term, to look at.
 pub const TERM: usize = 16;
+/// A term that is no immediate, besides that.
+pub const BOXED: usize = 48;
 /// A pair of a map, besides its two terms: to iterate, and to sort.
 pub const PAIR: usize = 64;
 /// A word of the library's own, to write, hash and compare.
@@ -34,8 +36,9 @@ pub fn charge(env: Env<'_>, nanoseconds: usize) {
     }
 }
 
+/// As [`charge`], of work of any size: for what one call may do often.
 #[cold]
-fn collect(env: Env<'_>, nanoseconds: usize) {
+pub fn collect(env: Env<'_>, nanoseconds: usize) {
     thread_local! {
         static OWED: Cell<usize> = const { Cell::new(0) };
     }

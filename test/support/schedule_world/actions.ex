@@ -11,7 +11,7 @@ defmodule ScheduleWorld.Actions do
   def decided(world, what, expected, fun) do
     {schedule, actions} = fun.(world.schedule)
     note({what, actions})
-    answers = for action <- actions, elem(action, 0) in [:reply, :share], do: action
+    answers = for action <- actions, answers?(action), do: action
     assert Enum.sort(answers) == Enum.sort(expected), "other answers than there should be"
 
     # All is decided before any of it is done, which may bring about more.
@@ -23,6 +23,8 @@ defmodule ScheduleWorld.Actions do
 
     Enum.reduce(actions, world, &carry_out/2)
   end
+
+  defp answers?(action), do: is_tuple(action) and elem(action, 0) in [:reply, :share]
 
   # What those in an id's line are answered who get its process: all up to the first stop.
   def served(world, id, pid) do
@@ -36,6 +38,8 @@ defmodule ScheduleWorld.Actions do
   end
 
   ## What is decided
+
+  defp decide(:fill_places, world), do: world
 
   defp decide({:reply, request, _reply}, world), do: answer(world, request)
 
@@ -146,6 +150,10 @@ defmodule ScheduleWorld.Actions do
   end
 
   ## What is carried out
+
+  defp carry_out(:fill_places, world) do
+    decided(world, :fill_places, [], &Schedule.fill_places/1)
+  end
 
   defp carry_out({:start, :new, id, request}, world) do
     if :rand.uniform(8) == 1 do
