@@ -51,7 +51,8 @@ defmodule GenRegistry.Deadlock do
 
   defp break(circle, looks) do
     cond do
-      Enum.all?(circle, fn {pid, by} -> awaited?(pid, by, @steps) end) ->
+      Enum.all?(circle, fn {pid, by} -> awaited?(pid, by, @steps) end) and
+          not Enum.any?(Table.circle_ids(), &there?/1) ->
         Table.break_circle(for {pid, _by} <- circle, do: pid)
 
       looks == 0 ->
@@ -63,6 +64,14 @@ defmodule GenRegistry.Deadlock do
           1 -> break(Table.circle(), looks - 1)
         end
     end
+  end
+
+  # One that has its process already is about to be answered: a worker may take its id in its init.
+  defp there?({name, id}) do
+    match?({:ok, _}, Table.lookup_alive(name, id))
+  rescue
+    # The registry has ended.
+    ArgumentError -> true
   end
 
   # Whether one of these waits for the other: itself, or by others between them.

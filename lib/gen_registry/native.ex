@@ -144,6 +144,9 @@ defmodule GenRegistry.Native do
   @spec circle :: [{pid, pid}]
   def circle, do: not_loaded()
 
+  @spec circle_ids :: [{atom, id :: term}]
+  def circle_ids, do: not_loaded()
+
   @spec break_circle([pid]) :: [{atom, id :: term}]
   def break_circle(_waiting), do: not_loaded()
 

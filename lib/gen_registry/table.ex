@@ -319,9 +319,15 @@ defmodule GenRegistry.Table do
   def circle, do: Native.circle()
 
   @doc """
-  If the calling process waits in a circle, and that is of these processes, it waits no more. Answers what
-  is waited for in it, its own first, each by the one before; or `[]`. Of all in a circle that call this,
-  one gets it.
+  What is waited for in the circle in which the calling process waits, its own first, each by the one
+  before; or `[]`.
+  """
+  @spec circle_ids :: [{GenRegistry.name(), id :: term}]
+  def circle_ids, do: Native.circle_ids()
+
+  @doc """
+  If the calling process waits in a circle, and that is of these processes, it waits no more. Answers as
+  `circle_ids/0`. Of all in a circle that call this, one gets it.
   """
   @spec break_circle([pid]) :: [{GenRegistry.name(), id :: term}]
   def break_circle(waiting), do: Native.break_circle(waiting)

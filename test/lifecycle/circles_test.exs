@@ -258,6 +258,47 @@ defmodule GenRegistry.CirclesTest do
       assert_receive {:told, {:error, {:already_started, ^pid}}}, 60_000
     end
 
+    test "one whose id has its process already is as good as answered", context do
+      %{users: users, guilds: guilds} = context
+      test = self()
+
+      # It starts a guild, and has asked for the user, which the registry has not read yet.
+      starting_guild =
+        spawn_link(fn ->
+          :ok = GenRegistry.Table.begin_start(guilds, 1)
+          send(test, {:closed, GenRegistry.Table.begin_wait(self(), users, 1)})
+          receive do: (:end -> GenRegistry.Table.end_start())
+        end)
+
+      assert_receive {:closed, []}
+
+      init = fn take? ->
+        fn ->
+          if take?, do: :yes = GenRegistry.register_name({users, 1}, self())
+          init = held(:guild, {:ok, nil}, test)
+
+          {:stop,
+           try do
+             GenRegistry.start(guilds, 1, [init], 300)
+           catch
+             :exit, {reason, _call} -> reason
+           end}
+        end
+      end
+
+      told = GenRegistry.start(users, 1, [init.(false)], :infinity)
+      assert told == {:error, deadlock([{guilds, 1}, {users, 1}])}
+      assert GenRegistry.start(users, 1, [init.(true)], :infinity) == {:error, :timeout}
+      go(reached(:guild))
+      monitor = watch(starting_guild)
+      send(starting_guild, :end)
+      assert ended_of(monitor) == :normal
+    end
+
+    defp ended_of(monitor) do
+      receive do: ({:DOWN, ^monitor, _, _, reason} -> reason)
+    end
+
     test "one that waits for another's start, which does not wait for it, is told nothing",
          context do
       %{users: users, guilds: guilds} = context

@@ -131,17 +131,28 @@ fn circle(env: Env<'_>, pid: Pid) -> Term<'_> {
     links.collect::<Vec<_>>().encode(env)
 }
 
+// On a dirty scheduler, these two: what is waited for may be large.
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn circle_ids(env: Env<'_>) -> NifResult<Term<'_>> {
+    Ok(ids(env, &WAITS.circle(own_pid(env)?)))
+}
+
 #[rustler::nif(schedule = "DirtyCpu")]
 fn break_circle<'a>(env: Env<'a>, waiting: Term<'a>) -> NifResult<Term<'a>> {
     let waiting = pids(waiting);
     let broken = WAITS.break_circle(own_pid(env)?, |circle| {
         circle.iter().map(|(pid, _)| pid).eq(&waiting)
     });
-    let ids = broken.iter().map(|(_, wait)| {
+    Ok(ids(env, &broken))
+}
+
+fn ids<'a>(env: Env<'a>, circle: &[(Pid, Wait<Arc<Wanted>>)]) -> Term<'a> {
+    let ids = circle.iter().map(|(_, wait)| {
         let Wanted { name, id } = &*wait.what;
         (from_word(env, *name), id.term(env))
     });
-    Ok(ids.collect::<Vec<_>>().encode(env))
+    ids.collect::<Vec<_>>().encode(env)
 }
 
 #[rustler::nif]
