@@ -678,6 +678,7 @@ defmodule GenRegistry.HostileInputTest do
       native.(:begin_wait, [self(), :nobody_has_this_name, :id], {:answers, [{self(), self()}]}),
       # The calls in between are waits too, and over.
       native.(:circle, [], {:answers, []}),
+      native.(:circle_ids, [], {:answers, []}),
       native.(:break_circle, [[self() | :improper]], {:answers, []}),
       native.(:end_wait, [self()], {:answers, :ok}),
       native.(:starter_among, [[context.dead, self()]], {:answers, self()}),

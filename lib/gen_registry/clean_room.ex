@@ -15,8 +15,7 @@ defmodule GenRegistry.CleanRoom do
   # These have the VM's defaults, which it was started with.
   @heap_flags [:max_heap_size, :min_heap_size, :min_bin_vheap_size, :fullsweep_after]
 
-  @enforce_keys [:server, :flags, :dictionary, :group_leader]
-                |> Enum.concat([:links, :linked, :monitors, :monitored])
+  @enforce_keys ~w(server flags dictionary group_leader links linked monitors monitored)a
   defstruct @enforce_keys
 
   @typedoc "How the process was."

@@ -256,8 +256,8 @@ defmodule GenRegistry.Server do
         {:noreply, carry_out(state, Schedule.gave_up(state.schedule, id, pid))}
 
       nil ->
-        {:noreply,
-         if(is_pid(pid) and not Table.alive?(pid), do: died(state, pid, reason), else: state)}
+        dead? = is_pid(pid) and not Table.alive?(pid)
+        {:noreply, if(dead?, do: died(state, pid, reason), else: state)}
     end
   end
 
@@ -447,8 +447,9 @@ defmodule GenRegistry.Server do
   defp died(state, pid, reason) do
     held = Enum.reject(state.held, &match?({:start, ^pid, _, _}, &1))
     {given, state} = pop_given(%{state | held: held}, pid)
+    starting = Starters.starting(state.schedule.starters, pid)
     state = carry_out(state, Schedule.starter_died(state.schedule, pid, reason))
-    with %{^pid => id} <- state.clearing, do: tell_of_killed(state, id, reason, given)
+    with {:starting, id} <- starting, do: tell_of_killed(state, id, reason, given)
     state
   end
 
