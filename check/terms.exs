@@ -286,7 +286,7 @@
         function when function in [:alive, :local] ->
           [resident]
 
-        function when function in [:starter_among, :break_circle] ->
+        function when function in [:busy_among, :break_circle] ->
           [[resident]]
 
         :begin_start ->

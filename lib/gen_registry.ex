@@ -182,9 +182,10 @@ defmodule GenRegistry do
       for one more, a start answers `{:error, :max_children}`. See "A bound" below.
     * `:max_starting` - how many workers may be in their start at once, a positive integer, 64 by
       default. More of them wait for their turn in the order in which they were asked for, over all
-      ids; those that another worker asks for while it starts do not wait.
+      ids; those that another worker asks for while it starts, or while it is being stopped, do not wait.
     * `:worker_shutdown` - how many milliseconds a worker has to end after it was sent `:shutdown`,
-      before it is killed; 5,000 by default, but `:infinity` for workers that are supervisors.
+      before it is killed; 5,000 by default, but `:infinity` for workers that are supervisors, which
+      are known by what their processes say of themselves (`info/1` says what holds for one of them).
       `:infinity` never kills, `:brutal_kill` does not ask.
 
   All others go to `GenServer.start_link/3`. Those that it does not know are ignored, with a warning in
@@ -349,9 +350,9 @@ defmodule GenRegistry do
   one registry or in several; nor a worker that is being stopped, and asks in its `terminate/2` for what
   waits for its end. One caller of each circle is told so at once. It has first the id that this one asked
   for, then what that one waits for, each once. In doubt nobody is told, and all wait as long as their
-  timeouts say: so it is for processes that the start does not visibly wait for (it does for an init under
-  OTP's behaviours, and for tasks that are awaited), for callers on other nodes, and for ids of which the
-  VM makes the hash (see `t:GenRegistry.Types.id/0`).
+  timeouts say: so it is for processes that the start does not visibly wait for, within some milliseconds
+  after they have asked (it does for an init under OTP's behaviours, and for tasks that it awaits), for callers
+  on other nodes, and for ids of which the VM makes the hash (see `t:GenRegistry.Types.id/0`).
 
       iex> {:ok, pid} = GenRegistry.lookup_or_start(ExampleWorker, "id", [])
       iex> {:ok, ^pid} = GenRegistry.lookup_or_start(ExampleWorker, "id")

@@ -681,14 +681,14 @@ defmodule GenRegistry.HostileInputTest do
       native.(:circle_ids, [], {:answers, []}),
       native.(:break_circle, [[self() | :improper]], {:answers, []}),
       native.(:end_wait, [self()], {:answers, :ok}),
-      native.(:starter_among, [[context.dead, self()]], {:answers, self()}),
+      native.(:busy_among, [[context.dead, self()]], {:answers, self()}),
       # What follows is not looked at.
       for no_pid <- no_pids do
-        native.(:starter_among, [[no_pid, self()]], {:answers, nil})
+        native.(:busy_among, [[no_pid, self()]], {:answers, nil})
       end,
-      native.(:starter_among, [[self() | :improper]], {:answers, self()}),
+      native.(:busy_among, [[self() | :improper]], {:answers, self()}),
       for no_way <- [nil, :way, 1, self(), {self()}, %{}, "way", [], [1 | self()]] do
-        native.(:starter_among, [no_way], {:answers, nil})
+        native.(:busy_among, [no_way], {:answers, nil})
       end,
       native.(:end_start, [], {:answers, :ok}),
       # It is in none.

@@ -110,7 +110,7 @@ defmodule GenRegistry.KindsTest do
       sample: [:name],
       scan: [:name, 0],
       scan_children: [:name, 0],
-      starter_among: [[:self]],
+      busy_among: [[:self]],
       hold: [:term],
       hold_large: [:term],
       take: [:held],

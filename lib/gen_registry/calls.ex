@@ -9,7 +9,7 @@ defmodule GenRegistry.Calls do
   @spec start(module, GenRegistry.server(), :start | :lookup_or_start, term, list, timeout) ::
           {:ok, pid} | {:error, term}
   def start(gen, registry, kind, id, args, timeout) do
-    {starter, by} = Nested.busy()
+    by = Nested.in_which()
     name = if is_atom(registry) or by != nil, do: own_name(gen, registry)
 
     Deadlock.avoid(by, name, id, fn ->
@@ -18,7 +18,7 @@ defmodule GenRegistry.Calls do
       # process that stands in for it, and one that may be of another version, get the request.
       request =
         if name,
-          do: {kind, id, Held.hold(args), deadline(timeout), starter},
+          do: {kind, id, Held.hold(args), deadline(timeout), by},
           else: {kind, id, args}
 
       ask(gen, registry, request, {kind, id, args}, timeout)
@@ -45,9 +45,9 @@ defmodule GenRegistry.Calls do
           :ok
           | {:error, :not_found | :not_supervised | {:deadlock, [{GenRegistry.name(), term}]}}
   def stop(gen, registry, id, timeout) do
-    {starter, by} = Nested.busy()
+    by = Nested.in_which()
     name = if by != nil, do: own_name(gen, registry)
-    request = if starter != nil and name != nil, do: {:stop, id, starter}, else: {:stop, id}
+    request = if name, do: {:stop, id, by}, else: {:stop, id}
 
     # Its own start or end it need not wait for.
     Deadlock.avoid_others(by, name, id, fn ->
@@ -58,14 +58,14 @@ defmodule GenRegistry.Calls do
   @doc "As `GenRegistry.register_name/2` does, of an id without a process."
   @spec register(module, GenRegistry.name(), term, pid) :: :yes | :no
   def register(gen, registry, id, pid) do
-    {starter, by} = Nested.busy()
+    by = Nested.in_which()
     name = if by != nil, do: own_name(gen, registry)
-    request = {:register, id, pid, parent(pid), starter}
+    request = {:register, id, pid, parent(pid), by}
 
-    # In its own start an id is given to the worker.
-    avoid = if starter == nil, do: &Deadlock.avoid/4, else: &Deadlock.avoid_others/4
-
-    case avoid.(by, name, id, fn -> call(gen, registry, request, :infinity, :no) end) do
+    # In its own start an id is given to the worker, in its end to nobody.
+    case Deadlock.avoid_others(by, name, id, fn ->
+           call(gen, registry, request, :infinity, :no)
+         end) do
       {:error, {:deadlock, _circle}} -> :no
       answer -> answer
     end

@@ -19,16 +19,14 @@ defmodule GenRegistry.Deadlock do
   Asks for an id of the registry `name`, unless `by`, on whose behalf the caller waits, could never go on
   then. `by` and `name` may be `nil`.
   """
-  @spec avoid(pid | nil, GenRegistry.name() | nil, Types.id(), (() -> answer)) ::
-          answer | {:error, {:deadlock, circle}}
-        when answer: term
+  @spec avoid(pid | nil, GenRegistry.name() | nil, Types.id(), ask :: fun) ::
+          term | {:error, {:deadlock, circle}}
   def avoid(by, name, _id, ask) when by == nil or name == nil, do: ask.()
   def avoid(by, name, id, ask), do: ask(Table.begin_wait(by, name, id), ask)
 
   @doc "As `avoid/4`. A request for the caller's own id is no wait."
-  @spec avoid_others(pid | nil, GenRegistry.name() | nil, Types.id(), (() -> answer)) ::
-          answer | {:error, {:deadlock, circle}}
-        when answer: term
+  @spec avoid_others(pid | nil, GenRegistry.name() | nil, Types.id(), ask :: fun) ::
+          term | {:error, {:deadlock, circle}}
   def avoid_others(by, name, _id, ask) when by == nil or name == nil, do: ask.()
 
   def avoid_others(by, name, id, ask) do
@@ -88,58 +86,31 @@ defmodule GenRegistry.Deadlock do
   defp who_awaits(pid) do
     with [parent: parent, backtrace: backtrace, dictionary: dictionary] <-
            Process.info(pid, [:parent, :backtrace, :dictionary]) do
-      if in_init?(backtrace) and starting?(parent),
-        do: parent,
-        else: owner_that_awaits(pid, dictionary)
+      callers =
+        case List.keyfind(dictionary, :"$callers", 0) do
+          {_, [caller | _]} -> [caller]
+          _ -> []
+        end
+
+      Enum.find([parent | callers], &awaits?(&1, pid, backtrace))
     end
   end
 
-  # As `:gen` and its kind run it, for a parent that waits for the end of it.
-  defp in_init?(backtrace), do: backtrace =~ ~r/\((gen|gen_server|gen_statem|gen_event):init_it\//
+  # By what a process waits for another: the first function that it is in, and what that keeps. A parent
+  # in `:proc_lib` waits for one in its init; a supervisor waits for a child that it ends.
+  @tasks ~r/\('Elixir\.(Task':await|Task\.Supervised':stream)/
+  @supervisors ~r/\((supervisor|'Elixir\.DynamicSupervisor'):/
+  @init ~r/\((gen|gen_server|gen_statem|gen_event):init_it\//
 
-  defp starting?(parent) do
-    is_pid(parent) and Table.local?(parent) and
-      match?({:current_function, {:proc_lib, _, _}}, Process.info(parent, :current_function))
-  end
-
-  # Who awaits a task.
-  defp owner_that_awaits(pid, dictionary) do
-    with {_, [owner | _]} <- List.keyfind(dictionary, :"$callers", 0),
-         true <- Table.local?(owner),
-         [current_stacktrace: stack, monitors: monitors] <-
-           Process.info(owner, [:current_stacktrace, :monitors]),
-         watched = for({:process, watched} <- monitors, do: watched),
-         true <- awaits?(stack, pid, owner, watched) do
-      owner
+  defp awaits?(waiting, pid, backtrace) do
+    with true <- Table.local?(waiting),
+         {:backtrace, text} <- Process.info(waiting, :backtrace),
+         [first | _] = String.split(text, "Return addr", parts: 2),
+         true <- first =~ List.to_string(:erlang.pid_to_list(pid)) do
+      first =~ @tasks or first =~ @supervisors or
+        (first =~ "(proc_lib:" and backtrace =~ @init)
     else
-      _ -> nil
-    end
-  end
-
-  defp awaits?([{Task, function, _, _} | _], pid, owner, watched) do
-    case Atom.to_string(function) do
-      "await_many" <> _ -> pid in watched
-      # One of its tasks: it is not known which.
-      "await" <> _ -> Enum.filter(watched, &task_of?(&1, owner)) == [pid]
       _ -> false
-    end
-  end
-
-  # A stream has a process that looks after its tasks.
-  defp awaits?([{Task.Supervised, _, _, _} | _], pid, _owner, watched) do
-    case Process.info(pid, [:links, :monitored_by]) do
-      [links: links, monitored_by: watchers] -> Enum.any?(links ++ watchers, &(&1 in watched))
-      nil -> false
-    end
-  end
-
-  defp awaits?(_stack, _pid, _owner, _watched), do: false
-
-  defp task_of?(pid, owner) do
-    with {:dictionary, dictionary} <- Process.info(pid, :dictionary) do
-      match?({_, [^owner | _]}, List.keyfind(dictionary, :"$callers", 0))
-    else
-      nil -> false
     end
   end
 end

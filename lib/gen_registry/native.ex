@@ -131,10 +131,9 @@ defmodule GenRegistry.Native do
   @spec end_start :: :ok
   def end_start, do: not_loaded()
 
-  # `:idle` if no process at all is busy, `:ending` if none of these is with a start, and the first one is
-  # being stopped.
-  @spec starter_among([pid]) :: pid | nil | :idle | :ending
-  def starter_among(_way), do: not_loaded()
+  # `:idle` if no process at all is busy.
+  @spec busy_among([pid]) :: pid | {:ending, pid} | nil | :idle
+  def busy_among(_way), do: not_loaded()
 
   # Who waits for whom. Of a circle, each that waits, with the busy process on whose behalf it does.
 

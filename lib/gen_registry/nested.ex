@@ -1,46 +1,51 @@
 defmodule GenRegistry.Nested do
   @moduledoc false
-  # Finds out in the start of which worker the calling process is: in its `start_link`, in its init, or
-  # in a process that one of these spawned, or in a task of theirs. What such a process asks for is
-  # nested in that start, which may wait for it.
+  # Finds out in the start of which worker the calling process is, or in whose end: in its `start_link`,
+  # in its init, in its `terminate/2`, in a process that one of these spawned, or in a task of theirs. What
+  # such a process asks for is nested in that, which may wait for it.
 
   alias GenRegistry.Table
 
   @doc """
-  The starter that runs the start in which the calling process is, or `nil`, which may be of any registry;
-  and on behalf of which process it waits: of that, of itself if it is being stopped, or of none (`nil`).
+  The starter that runs the start in which the calling process is, of any registry, or the worker in whose
+  end it is, or `nil`.
   """
-  @spec busy :: {starter :: pid | nil, by :: pid | nil}
-  def busy do
+  @spec in_which :: pid | nil
+  def in_which do
     ancestors = ancestors()
 
-    case Table.starter_among([self() | ancestors]) do
+    case busy_among([self() | ancestors]) do
       # Usual callers need nothing else.
-      :idle -> {nil, nil}
-      :ending -> {nil, self()}
-      nil -> same(starter_beyond(ancestors))
-      starter -> same(joined(starter, [self() | ancestors]))
+      :idle -> nil
+      nil -> beyond(ancestors)
+      busy -> busy
     end
   end
 
-  defp same(starter), do: {starter, starter}
-
   # A process that was spawned bare does not know its ancestors, and those of a task are not its
   # callers.
-  defp starter_beyond(ancestors) do
-    (ancestors == [] && starter_above(parent(self()), [self()])) ||
-      Enum.find_value(callers(), &starter_above(&1, [self()]))
+  defp beyond(ancestors) do
+    (ancestors == [] && above(parent(self()), [self()])) ||
+      Enum.find_value(callers(), &above(&1, [self()]))
   end
 
-  defp starter_above(nil, _way), do: nil
+  defp above(nil, _way), do: nil
 
-  defp starter_above(pid, way) do
+  defp above(pid, way) do
     way = way ++ [pid]
 
-    case Table.starter_among(way) do
-      none when none in [nil, :ending] -> starter_above(parent(pid), way)
+    case busy_among(way) do
       :idle -> nil
-      starter -> joined(starter, way)
+      nil -> above(parent(pid), way)
+      busy -> busy
+    end
+  end
+
+  defp busy_among(way) do
+    case Table.busy_among(way) do
+      {:ending, worker} -> worker
+      starter when is_pid(starter) -> joined(starter, way)
+      none -> none
     end
   end
 

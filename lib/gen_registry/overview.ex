@@ -9,7 +9,7 @@ defmodule GenRegistry.Overview do
   What answers a question of a server, apart from it, from its state now: as `GenRegistry.info/1`,
   `Supervisor.which_children/1` or `:supervisor.count_children/1`.
   """
-  @spec answer(:info | :which_children | :count_children, struct) :: (() -> term)
+  @spec answer(:info | :which_children | :count_children, struct) :: fun
   def answer(:info, state) do
     info = info(state)
     %{name: name, worker_module: module, table: table} = state

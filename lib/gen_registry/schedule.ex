@@ -143,8 +143,9 @@ defmodule GenRegistry.Schedule do
   @doc """
   A caller asks for an id that has no live worker, or wants its worker stopped.
 
-  `starter` is the one in whose start that is nested, of this registry or another, or `nil`. What a
-  start waits for is not held to the bound, for it may depend on that start's place. And it can wait
+  `starter` is the one in whose start that is nested, of this registry or another, or the worker in whose
+  end, or `nil`. What a start or an end waits for is not held to the bound, for it may depend on a place
+  that waits for it. And it can wait
   neither for its own start to be stopped, nor for the end of it to take the id.
   """
   @spec request(t, id, request, starter :: pid | nil) :: {t, [action]}

@@ -169,7 +169,9 @@ defmodule GenRegistry.Server do
   def handle_call({:stop, id, starter}, from, state), do: stop(state, id, from, starter)
 
   def handle_call({:register, id, pid, parent, starter}, from, state) when is_pid(pid) do
+    # In its own end a worker cannot wait for that.
     with true <- Table.local?(pid) and pid != state.events,
+         false <- starter != nil and Endings.worker(state.endings, id) == starter,
          {:error, :not_found} <- Table.lookup_alive(state.name, id) do
       request(state, id, {:register, from, pid, parent}, starter)
     else
@@ -399,7 +401,9 @@ defmodule GenRegistry.Server do
 
   defp stop(state, id, {caller, _} = from, starter) do
     # It cannot end while it waits for its own end.
-    if Endings.worker(state.endings, id) == caller,
+    ending = Endings.worker(state.endings, id)
+
+    if ending != nil and ending in [caller, starter],
       do: {:reply, :ok, state},
       else: request(state, id, {:stop, from}, starter)
   end

@@ -296,12 +296,12 @@ defmodule GenRegistry.Table do
   def end_start, do: Native.end_start()
 
   @doc """
-  The first of these processes that is busy with a start, of any registry of this VM. If none is, or if
-  one before it is a worker of that registry, whose own start is over: `:ending` if the first of these
-  processes is a worker that is being stopped, else `nil`. `:idle` if no process at all is busy.
+  The first of these processes that is busy, of any registry of this VM: with a start, or, as
+  `{:ending, pid}`, with its own end. `nil` if none is, or if one before a starter is a worker of that
+  registry, whose own start is over. `:idle` if no process at all is busy.
   """
-  @spec starter_among([pid]) :: pid | nil | :idle | :ending
-  def starter_among(way), do: Native.starter_among(way)
+  @spec busy_among([pid]) :: pid | {:ending, pid} | nil | :idle
+  def busy_among(way), do: Native.busy_among(way)
 
   @doc """
   The calling process is about to wait for an id on behalf of a busy process: one that starts a worker, or

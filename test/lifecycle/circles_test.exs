@@ -172,6 +172,74 @@ defmodule GenRegistry.CirclesTest do
     end
   end
 
+  # Starts that ask at random for others, by themselves and in tasks, from many callers at once: `next`
+  # says for which, after one. Answers what those in the starts were told.
+  defp at_random(registries, ids, next) do
+    told = :counters.new(2, [])
+
+    tasks =
+      for _ <- 1..8 do
+        Task.async(fn ->
+          for _ <- 1..200, do: random_start(registries, Enum.random(ids), next, told)
+        end)
+      end
+
+    # A circle of which nobody is told would hold this up for ever.
+    Task.await_many(tasks, :infinity)
+    %{deadlock: :counters.get(told, 1), other: :counters.get(told, 2)}
+  end
+
+  defp random_start(registries, id, next, told) do
+    registry = Enum.random(registries)
+
+    ask = fn ->
+      for other <- next.(id) do
+        nested = fn -> random_start(registries, other, next, told) end
+        if coin?(), do: nested.(), else: nested |> Task.async() |> Task.await(:infinity)
+      end
+    end
+
+    init = fn ->
+      Process.flag(:trap_exit, true)
+      ask.()
+      {:ok, fn _reason -> if coin?(), do: ask.() end}
+    end
+
+    start_link = fn ->
+      ask.()
+      LifecycleWorker.start_link(plain())
+    end
+
+    args = if coin?(), do: [init], else: [:answer, start_link]
+
+    case GenRegistry.lookup_or_start(registry, id, args, :infinity) do
+      {:error, {:deadlock, [first | _] = circle}} ->
+        :counters.add(told, 1, 1)
+        assert first == {registry, id}
+        assert Enum.uniq(circle) == circle
+
+      _ ->
+        :counters.add(told, 2, 1)
+    end
+
+    if coin?(), do: GenRegistry.stop(registry, id)
+  end
+
+  defp coin?, do: :rand.uniform(2) == 1
+
+  test "of starts that are in none, none is told", %{users: users, guilds: guilds} do
+    # Only for later ones.
+    next = fn id -> for _ <- 1..2, coin?(), id < 20, do: id + :rand.uniform(5) end
+    assert %{deadlock: 0, other: other} = at_random([users, guilds], 1..10, next)
+    assert other >= 1_600
+  end
+
+  test "of starts that ask for each other at random, all come to an end", context do
+    next = fn _id -> if coin?(), do: [:rand.uniform(6)], else: [] end
+    assert %{deadlock: deadlock} = at_random([context.users, context.guilds], 1..6, next)
+    assert deadlock > 0
+  end
+
   describe "a worker that is being stopped, and asks in its terminate" do
     defp at_end(test, ask) do
       fn ->
@@ -188,8 +256,16 @@ defmodule GenRegistry.CirclesTest do
              deadlock([{users, :itself}])},
             {fn -> GenRegistry.lookup_or_start(users, :itself, [plain()], :infinity) end,
              deadlock([{users, :itself}])},
+            {fn ->
+               start = fn -> GenRegistry.start(users, :itself, [plain()], :infinity) end
+               start |> Task.async() |> Task.await(:infinity)
+             end, deadlock([{users, :itself}])},
             {fn -> GenRegistry.register_name({users, :itself}, self()) end, :no},
-            {fn -> GenRegistry.stop(users, :itself) end, :ok}
+            {fn -> GenRegistry.stop(users, :itself) end, :ok},
+            {fn ->
+               stop = fn -> GenRegistry.stop(users, :itself) end
+               stop |> Task.async() |> Task.await(:infinity)
+             end, :ok}
           ] do
         {:ok, _} = GenRegistry.start(users, :itself, [at_end(test, ask)])
         assert GenRegistry.stop(users, :itself) == :ok
@@ -209,6 +285,23 @@ defmodule GenRegistry.CirclesTest do
     end
   end
 
+  test "an end that a start waits for needs no place, nor do the starts in it", %{users: users} do
+    test = self()
+
+    at_end = fn ->
+      Process.flag(:trap_exit, true)
+
+      {:ok,
+       fn _ -> send(test, {:told, GenRegistry.start(users, :at_end, [plain()], :infinity)}) end}
+    end
+
+    {:ok, _} = GenRegistry.start(users, :old, [at_end])
+    # It has the only place.
+    init = fn -> {:ok, GenRegistry.stop(users, :old) && nil} end
+    assert {:ok, _} = GenRegistry.start(users, :new, [init], :infinity)
+    assert_received {:told, {:ok, _}}
+  end
+
   describe "in doubt" do
     test "a task that nobody awaits gets the pid", %{users: users} = context do
       test = self()
@@ -226,6 +319,29 @@ defmodule GenRegistry.CirclesTest do
       go(pid)
       assert answer(start) == {:ok, pid}
       assert_receive {:told, {:error, {:already_started, ^pid}}}, 60_000
+    end
+
+    for {how, await} <- [
+          {"one", quote(do: &Task.await(&1, :infinity))},
+          {"some", quote(do: &hd(Task.await_many([&1], :infinity)))}
+        ] do
+      test "a task beside those that are awaited gets it too (#{how})",
+           %{users: users} = context do
+        test = self()
+
+        init = fn ->
+          Task.async(fn -> send(test, {:told, asks_for_itself(context).()}) end)
+          unquote(await).(Task.async(fn -> wait(test, :awaited) end))
+          {:ok, nil}
+        end
+
+        start = ask(:start, users, :itself, [init])
+        awaited = reached(:awaited)
+        StartSteps.eventually(fn -> :sys.get_state(users).schedule.tickets == 2 end)
+        go(awaited)
+        assert {:ok, pid} = answer(start)
+        assert_receive {:told, {:error, {:already_started, ^pid}}}, 60_000
+      end
     end
 
     test "so does a process that an earlier start left behind", %{users: users} = context do

@@ -65,29 +65,24 @@ fn end_start(env: Env<'_>) -> NifResult<rustler::Atom> {
 }
 
 #[rustler::nif]
-fn starter_among<'a>(env: Env<'a>, way: Term<'a>) -> Term<'a> {
+fn busy_among<'a>(env: Env<'a>, way: Term<'a>) -> Term<'a> {
     if STARTS.is_empty() {
         return atoms::idle().to_term(env);
     }
     let way = pids(way);
-    let busy = |pid: &Pid| STARTS.busy(*pid);
-    let found = way.iter().enumerate().find_map(|(nth, pid)| {
-        let busy = busy(pid).filter(|busy| !busy.ends)?;
-        Some((nth, busy.name))
-    });
-    let none = match way.first().and_then(busy) {
-        Some(Busy { ends: true, .. }) => atoms::ending(),
-        _ => atoms::nil(),
+    let busy = |(nth, &pid): (usize, &Pid)| Some((nth, pid, STARTS.busy(pid)?));
+    let Some((nth, pid, busy)) = way.iter().enumerate().find_map(busy) else {
+        return atoms::nil().to_term(env);
     };
-    let Some((nth, name)) = found else {
-        return none.to_term(env);
-    };
-    let slot = NAMES.get(name);
-    let worker = |pid| slot.is_some_and(|slot| slot.knows(pid));
-    if way[..nth].iter().any(|&pid| worker(pid)) {
-        return none.to_term(env);
+    if busy.ends {
+        return (atoms::ending(), pid_to_term(env, pid)).encode(env);
     }
-    pid_to_term(env, way[nth])
+    let slot = NAMES.get(busy.name);
+    let worker = |&pid: &Pid| slot.is_some_and(|slot| slot.knows(pid));
+    match way[..nth].iter().any(worker) {
+        true => atoms::nil().to_term(env),
+        false => pid_to_term(env, pid),
+    }
 }
 
 fn begin_wait<'a>(
