@@ -32,6 +32,25 @@ defmodule GenRegistry.CirclesTest do
     end
   end
 
+  # The arguments of a start in which this is done.
+  defp in_init(fun) do
+    init = fn ->
+      fun.()
+      {:ok, nil}
+    end
+
+    [init]
+  end
+
+  defp in_start_link(fun) do
+    start_link = fn ->
+      fun.()
+      LifecycleWorker.start_link(plain())
+    end
+
+    [:answer, start_link]
+  end
+
   defp deadlock(ids), do: {:error, {:deadlock, ids}}
 
   defp asks_for_itself(%{users: users}),
@@ -43,8 +62,8 @@ defmodule GenRegistry.CirclesTest do
       ask = fn -> send(test, {:told, asks_for_itself(context).()}) end
 
       for args <- [
-            [fn -> ask.() && {:ok, nil} end],
-            [:answer, fn -> ask.() && LifecycleWorker.start_link(plain()) end]
+            in_init(ask),
+            in_start_link(ask)
           ] do
         assert {:ok, _} = GenRegistry.start(users, :itself, args, :infinity)
         assert_received {:told, told}
@@ -104,8 +123,8 @@ defmodule GenRegistry.CirclesTest do
 
         args =
           if unquote(where) == :init,
-            do: [fn -> tell.() && {:ok, nil} end],
-            else: [:answer, fn -> tell.() && LifecycleWorker.start_link(plain()) end]
+            do: in_init(tell),
+            else: in_start_link(tell)
 
         assert {:ok, _} = GenRegistry.start(users, :itself, args, :infinity)
         assert_received {:told, told}
@@ -297,8 +316,8 @@ defmodule GenRegistry.CirclesTest do
 
     {:ok, _} = GenRegistry.start(users, :old, [at_end])
     # It has the only place.
-    init = fn -> {:ok, GenRegistry.stop(users, :old) && nil} end
-    assert {:ok, _} = GenRegistry.start(users, :new, [init], :infinity)
+    args = in_init(fn -> :ok = GenRegistry.stop(users, :old) end)
+    assert {:ok, _} = GenRegistry.start(users, :new, args, :infinity)
     assert_received {:told, {:ok, _}}
   end
 

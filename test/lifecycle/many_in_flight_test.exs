@@ -152,7 +152,12 @@ defmodule GenRegistry.ManyInFlightTest do
   # that goes on for ever.
   defp turns(registry, free) do
     test = self()
-    start_link = fn -> wait(test, :turns) && IdleWorker.start_link() end
+
+    start_link = fn ->
+      wait(test, :turns)
+      IdleWorker.start_link()
+    end
+
     asker = ask(fn -> GenRegistry.start(registry, :turns, [start_link], :infinity) end)
     starter = reached(:turns)
     free.(starter)
