@@ -107,7 +107,8 @@ defmodule Memory do
       at: ""
     }
 
-    state = steps(state, steps)
+    # Without the ids, which would live on here.
+    state = state |> steps(steps) |> Map.delete(:living)
 
     for {_, pid} <- GenRegistry.to_list(@registry), do: kill(pid)
     0 = GenRegistry.count(@registry)
