@@ -406,7 +406,7 @@ defmodule GenRegistry do
   Answers `:ok` once it is gone, `{:error, :not_found}` if there is none, or
   `{:error, :not_supervised}` for a guest, which goes on: see "Names of processes" above. If it is not gone within `timeout`
   milliseconds (by default it is waited for as long as it takes), the caller exits as from
-  `GenServer.call/3`; it raises `ArgumentError` if another process has the name. A worker that stops itself gets its answer at once. In a start that the stop would
+  `GenServer.call/3`. A worker that stops itself gets its answer at once. In a start that the stop would
   wait for it is `{:error, {:deadlock, [{registry, id}]}}`, as for `lookup_or_start/4`.
 
       iex> {:ok, pid} = GenRegistry.lookup_or_start(ExampleWorker, :stopped)
@@ -423,7 +423,6 @@ defmodule GenRegistry do
   def stop(registry, id, timeout \\ :infinity) do
     server!(registry)
     timeout!(timeout)
-    no_stranger!(registry)
 
     if Table.id?(id),
       do: Calls.stop(@gen_module, registry, id, timeout),
@@ -644,8 +643,8 @@ defmodule GenRegistry do
       `:max_starting` and `:worker_shutdown`
 
   The registry's process answers it, in some tens of microseconds, however many workers there are
-  and whatever is in flight. Raises `ArgumentError` if `registry` can be none, or another process has the
-  name; if it is not running, the caller exits as from `GenServer.call/3`.
+  and whatever is in flight. Raises `ArgumentError` if `registry` can be none; if it is not running,
+  the caller exits as from `GenServer.call/3`.
 
       iex> {:ok, _} = GenRegistry.lookup_or_start(ExampleWorker, :an_id)
       iex> info = GenRegistry.info(ExampleWorker)
@@ -658,7 +657,6 @@ defmodule GenRegistry do
   @spec info(server) :: info
   def info(registry) do
     server!(registry)
-    no_stranger!(registry)
     @gen_module.call(registry, :info, 5_000)
   end
 
@@ -672,13 +670,6 @@ defmodule GenRegistry do
 
     Calls.start(@gen_module, registry, kind, id, args, timeout)
   end
-
-  # Another process could end of a request that it does not know.
-  defp no_stranger!(name) when is_atom(name) do
-    if Table.owner(name) == nil and Process.whereis(name) != nil, do: Table.not_running(name)
-  end
-
-  defp no_stranger!(_pid_or_elsewhere), do: :ok
 
   # Before it goes into a message: what the term shares, its copy does not.
   defp validate_size!(id) do

@@ -77,21 +77,6 @@ defmodule GenRegistry.CallsTest do
     end
   end
 
-  test "a process that is no registry is not called", context do
-    name = Module.concat(context.name, Stranger)
-    Process.register(self(), name)
-
-    for call <- [
-          fn -> GenRegistry.stop(name, :id) end,
-          fn -> GenRegistry.info(name) end,
-          fn -> GenRegistry.start(name, :id) end
-        ] do
-      assert_raise ArgumentError, ~r/unknown registry/, call
-    end
-
-    refute_received {:"$gen_call", _, _}
-  end
-
   describe "messages" do
     test "are those that upstream's users know", context do
       # Whoever has the name gets them; nobody here answers.
