@@ -283,20 +283,14 @@
         function when function in [:scan, :scan_children] ->
           [registry, 0]
 
-        function when function in [:alive, :local] ->
+        function when function in [:alive, :local, :end_wait] ->
           [resident]
 
         function when function in [:busy_among, :break_circle] ->
           [[resident]]
 
-        :begin_start ->
-          [registry, :none]
-
         :begin_wait ->
           [resident, registry, :none]
-
-        :end_wait ->
-          [resident]
 
         :open ->
           [registry, 10]

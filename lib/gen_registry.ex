@@ -406,8 +406,8 @@ defmodule GenRegistry do
   Answers `:ok` once it is gone, `{:error, :not_found}` if there is none, or
   `{:error, :not_supervised}` for a guest, which goes on: see "Names of processes" above. If it is not gone within `timeout`
   milliseconds (by default it is waited for as long as it takes), the caller exits as from
-  `GenServer.call/3`. A worker that stops itself gets its answer at once. In a start that the stop would
-  wait for it is `{:error, {:deadlock, [{registry, id}]}}`, as for `lookup_or_start/4`.
+  `GenServer.call/3`. A worker that stops itself gets its reply at once. A caller in a start that the
+  stop would wait for gets `{:error, {:deadlock, [{registry, id}]}}`, as from `lookup_or_start/4`.
 
       iex> {:ok, pid} = GenRegistry.lookup_or_start(ExampleWorker, :stopped)
       iex> GenRegistry.stop(ExampleWorker, :stopped)

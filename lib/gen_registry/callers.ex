@@ -43,7 +43,7 @@ defmodule GenRegistry.Callers do
     end
   end
 
-  @doc "Replies to a caller, who waits no more before it has the reply."
+  @doc "Replies to a caller, whose wait is removed first, see `GenRegistry.Table.begin_wait/3`."
   @spec reply(GenServer.from(), term) :: :ok
   def reply({pid, _tag} = from, reply) do
     Table.end_wait(pid)

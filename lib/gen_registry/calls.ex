@@ -63,12 +63,9 @@ defmodule GenRegistry.Calls do
     request = {:register, id, pid, parent(pid), by}
 
     # In its own start an id is given to the worker, in its end to nobody.
-    case Deadlock.avoid_others(by, name, id, fn ->
-           call(gen, registry, request, :infinity, :no)
-         end) do
-      {:error, {:deadlock, _circle}} -> :no
-      answer -> answer
-    end
+    ask = fn -> call(gen, registry, request, :infinity, :no) end
+
+    with {:error, {:deadlock, _circle}} <- Deadlock.avoid_others(by, name, id, ask), do: :no
   end
 
   # By which a worker is known that is being started, and asks for its own name.

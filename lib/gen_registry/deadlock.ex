@@ -21,20 +21,20 @@ defmodule GenRegistry.Deadlock do
   """
   @spec avoid(pid | nil, GenRegistry.name() | nil, Types.id(), ask :: fun) ::
           term | {:error, {:deadlock, circle}}
-  def avoid(by, name, _id, ask) when by == nil or name == nil, do: ask.()
-  def avoid(by, name, id, ask), do: ask(Table.begin_wait(by, name, id), ask)
+  def avoid(by, name, id, ask), do: avoid(by, name, id, ask, & &1)
 
   @doc "As `avoid/4`. A request for the caller's own id is no wait."
   @spec avoid_others(pid | nil, GenRegistry.name() | nil, Types.id(), ask :: fun) ::
           term | {:error, {:deadlock, circle}}
-  def avoid_others(by, name, _id, ask) when by == nil or name == nil, do: ask.()
+  def avoid_others(by, name, id, ask), do: avoid(by, name, id, ask, &without_own/1)
 
-  def avoid_others(by, name, id, ask) do
-    case Table.begin_wait(by, name, id) do
-      [_own] -> ask([], ask)
-      circle -> ask(circle, ask)
-    end
-  end
+  defp avoid(by, name, _id, ask, _wanted) when by == nil or name == nil, do: ask.()
+
+  defp avoid(by, name, id, ask, wanted),
+    do: by |> Table.begin_wait(name, id) |> wanted.() |> ask(ask)
+
+  defp without_own([_own]), do: []
+  defp without_own(circle), do: circle
 
   defp ask(circle, ask) do
     case break(circle, @looks) do

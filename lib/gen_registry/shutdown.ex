@@ -53,12 +53,17 @@ defmodule GenRegistry.Shutdown do
 
   @doc "Whether a process says of itself that it is a supervisor, as registries are."
   @spec supervisor?(pid) :: boolean
-  def supervisor?(pid) do
+  def supervisor?(pid),
+    do: module_of(pid) in [:supervisor, :supervisor_bridge, GenRegistry.Server]
+
+  @doc "The module that a process says it runs, as those of OTP's behaviours do, or `nil`."
+  @spec module_of(pid) :: module | nil
+  def module_of(pid) do
     with {:dictionary, dictionary} <- Process.info(pid, :dictionary),
          {_key, {module, _, _}} <- List.keyfind(dictionary, :"$initial_call", 0) do
-      module in [:supervisor, :supervisor_bridge, GenRegistry.Server]
+      module
     else
-      _ -> false
+      _ -> nil
     end
   end
 

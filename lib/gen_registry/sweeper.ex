@@ -54,13 +54,7 @@ defmodule GenRegistry.Sweeper do
 
   @doc "Whether a process is a sweeper."
   @spec sweeper?(pid) :: boolean
-  def sweeper?(pid) do
-    with {:dictionary, dictionary} <- Process.info(pid, :dictionary) do
-      dictionary[:"$initial_call"] == {__MODULE__, :init, 1}
-    else
-      nil -> false
-    end
-  end
+  def sweeper?(pid), do: Shutdown.module_of(pid) == __MODULE__
 
   defp tell(sweeper, what) do
     send(sweeper, {__MODULE__, what})

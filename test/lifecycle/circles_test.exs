@@ -32,25 +32,6 @@ defmodule GenRegistry.CirclesTest do
     end
   end
 
-  # The arguments of a start in which this is done.
-  defp in_init(fun) do
-    init = fn ->
-      fun.()
-      {:ok, nil}
-    end
-
-    [init]
-  end
-
-  defp in_start_link(fun) do
-    start_link = fn ->
-      fun.()
-      LifecycleWorker.start_link(plain())
-    end
-
-    [:answer, start_link]
-  end
-
   defp deadlock(ids), do: {:error, {:deadlock, ids}}
 
   defp asks_for_itself(%{users: users}),

@@ -55,23 +55,8 @@ defmodule GenRegistry.NestedStartsTest do
   end
 
   # The arguments of a start in which `ask` is called, and which waits for that.
-  defp args(:start_link, ask, _tasks) do
-    start_link = fn ->
-      ask.()
-      LifecycleWorker.start_link(plain())
-    end
-
-    [:answer, start_link]
-  end
-
-  defp args(way, ask, tasks) do
-    init = fn ->
-      call(way, ask, tasks)
-      {:ok, nil}
-    end
-
-    [init]
-  end
+  defp args(:start_link, ask, _tasks), do: in_start_link(ask)
+  defp args(way, ask, tasks), do: in_init(fn -> call(way, ask, tasks) end)
 
   defp call(:init, ask, _tasks), do: ask.()
   defp call(:linked, ask, _tasks), do: await(&spawn_link/1, ask)

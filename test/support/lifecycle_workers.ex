@@ -188,6 +188,26 @@ defmodule Lifecycle do
   @doc "An init without a story."
   def plain, do: fn -> {:ok, nil} end
 
+  @doc "The arguments of a start in whose init this is done."
+  def in_init(fun) do
+    init = fn ->
+      fun.()
+      {:ok, nil}
+    end
+
+    [init]
+  end
+
+  @doc "The arguments of a start in whose `start_link` this is done."
+  def in_start_link(fun) do
+    start_link = fn ->
+      fun.()
+      LifecycleWorker.start_link(plain())
+    end
+
+    [:answer, start_link]
+  end
+
   @doc "Starts a worker."
   def start!(registry, id, init \\ plain()) do
     assert {:ok, pid} = GenRegistry.start(registry, id, [init], :infinity)

@@ -56,9 +56,8 @@ fn has_reference_without_number(external: &[u8]) -> Option<bool> {
                 terms += 4 + u64::from(reader.long()?);
             }
             // Pids, ports and references have the name of their node first, which is a term.
-            b'X' => reader.name_and(12)?,
+            b'X' | b'x' => reader.name_and(12)?,
             b'Y' => reader.name_and(8)?,
-            b'x' => reader.name_and(12)?,
             b'Z' => match reader.short()? {
                 0 => return Some(true),
                 numbers => reader.name_and(4 + 4 * u64::from(numbers))?,

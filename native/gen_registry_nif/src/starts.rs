@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use registry_table::{Busy, Pid, Starts, Wait, Waits};
+use registry_table::{Busy, Flight, Pid, Starts, Wait, Waits};
 use rustler::{Encoder, Env, Error, NifResult, Term};
 
 use crate::atoms;
@@ -39,6 +39,14 @@ fn own_pid(env: Env<'_>) -> Result<Pid, Error> {
     pid_from_local(env.pid()).ok_or(Error::BadArg)
 }
 
+/// What is under way for an id. `None` if only the VM can compare it.
+fn flight(name: u64, id: Term<'_>, limit: usize) -> Result<Option<Flight>, Failed> {
+    match with_id(id, limit, |id| STARTS.flight(name, id)) {
+        Err(Failed::TooLarge) => Err(Failed::TooLarge),
+        flight => Ok(flight.ok().flatten()),
+    }
+}
+
 fn begin_start<'a>(
     env: Env<'a>,
     [name, id]: [Term<'a>; 2],
@@ -48,10 +56,7 @@ fn begin_start<'a>(
         return Err(Failed::BadArg);
     };
     let name = term_word(name);
-    let flight = match with_id(id, limit, |id| STARTS.flight(name, id)) {
-        Err(Failed::TooLarge) => return Err(Failed::TooLarge),
-        flight => flight.ok().flatten(),
-    };
+    let flight = flight(name, id, limit)?;
     let ends = false;
     STARTS.begin(pid, Busy { name, ends, flight });
     Ok(atoms::ok().to_term(env))
@@ -94,10 +99,7 @@ fn begin_wait<'a>(
         return Err(Failed::BadArg);
     };
     let name = term_word(name);
-    let wanted = match with_id(id, limit, |id| STARTS.flight(name, id)) {
-        Err(Failed::TooLarge) => return Err(Failed::TooLarge),
-        wanted => wanted.ok().flatten(),
-    };
+    let wanted = flight(name, id, limit)?;
     let own = || STARTS.busy(by).and_then(|busy| busy.flight);
     if let (Some(own_now), Some(wanted)) = (own(), wanted) {
         let id = Copied::of(id);

@@ -54,31 +54,22 @@ impl<T: Clone> Waits<T> {
     /// A process begins to wait, if `still` says that what cannot go on is still under way: what ends
     /// after that removes the wait by [`Self::void`].
     pub fn begin(&self, pid: Pid, wait: Wait<T>, still: impl FnOnce() -> bool) {
-        let mut all = self.all.lock();
-        if !still() {
-            return;
-        }
-        let before = all.remove(pid.word());
-        all.by_own.entry(wait.own).or_default().push(pid.word());
-        all.by_pid.insert(pid.word(), wait);
-        // Relaxed: who ends a wait, or what it is for, does so after this, and has heard of it.
-        self.count.store(all.by_pid.len(), Ordering::Relaxed);
-        drop(all);
-        drop(before);
+        drop(self.change(|all| {
+            if !still() {
+                return None;
+            }
+            let before = all.remove(pid.word());
+            all.by_own.entry(wait.own).or_default().push(pid.word());
+            all.by_pid.insert(pid.word(), wait);
+            before
+        }));
     }
 
     /// A process waits no more.
     pub fn end(&self, pid: Pid) {
-        if self.is_empty() {
-            return;
+        if !self.is_empty() {
+            drop(self.change(|all| all.remove(pid.word())));
         }
-        let mut all = self.all.lock();
-        let removed = all.remove(pid.word());
-        // Relaxed: as above.
-        self.count.store(all.by_pid.len(), Ordering::Relaxed);
-        drop(all);
-        // What the caller keeps is freed without the lock.
-        drop(removed);
     }
 
     /// Nobody waits any more on behalf of this process, which is not busy with this any more.
@@ -86,15 +77,12 @@ impl<T: Clone> Waits<T> {
         if self.is_empty() {
             return;
         }
-        let mut all = self.all.lock();
-        let waiting = all.by_own.get(&own).cloned().unwrap_or_default();
-        let voided = waiting.into_iter().filter(|pid| all.by_pid[pid].by == by);
-        let voided: Vec<_> = voided.collect();
-        let removed: Vec<_> = voided.into_iter().map(|pid| all.remove(pid)).collect();
-        // Relaxed: as above.
-        self.count.store(all.by_pid.len(), Ordering::Relaxed);
-        drop(all);
-        drop(removed);
+        drop(self.change(|all| {
+            let mut waiting = all.by_own.get(&own).cloned().unwrap_or_default();
+            waiting.retain(|pid| all.by_pid[pid].by == by);
+            let removed = waiting.into_iter().map(|pid| all.remove(pid));
+            removed.collect::<Vec<_>>()
+        }));
     }
 
     /// The waits of a circle that this process closes: its own, then each one on behalf of what the last
@@ -110,17 +98,24 @@ impl<T: Clone> Waits<T> {
         pid: Pid,
         wanted: impl FnOnce(&[(Pid, Wait<T>)]) -> bool,
     ) -> Vec<(Pid, Wait<T>)> {
-        let mut all = self.all.lock();
-        let mut circle = all.circle(pid.word());
-        if !wanted(&circle) {
-            circle.clear();
-        }
-        let removed = (!circle.is_empty()).then(|| all.remove(pid.word()));
-        // Relaxed: as above.
-        self.count.store(all.by_pid.len(), Ordering::Relaxed);
-        drop(all);
-        drop(removed);
+        let (circle, _removed) = self.change(|all| {
+            let circle = all.circle(pid.word());
+            if circle.is_empty() || !wanted(&circle) {
+                return (Vec::new(), None);
+            }
+            let removed = all.remove(pid.word());
+            (circle, removed)
+        });
         circle
+    }
+
+    /// Changes the waits under the lock. What is returned is dropped without it.
+    fn change<R>(&self, change: impl FnOnce(&mut All<T>) -> R) -> R {
+        let mut all = self.all.lock();
+        let changed = change(&mut all);
+        // Relaxed: who ends a wait, or what it is for, does so after this, and has heard of it.
+        self.count.store(all.by_pid.len(), Ordering::Relaxed);
+        changed
     }
 
     fn is_empty(&self) -> bool {
