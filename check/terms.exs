@@ -277,7 +277,7 @@
         :lookup_many ->
           [registry, [:none]]
 
-        function when function in [:lookup_id, :forget] ->
+        :lookup_id ->
           [registry, resident]
 
         function when function in [:scan, :scan_children] ->
@@ -304,7 +304,31 @@
         function when function in [:track, :refuse] ->
           [table, Zoo.idle(), nil]
 
-        function when function in [:known, :give_back, :seal, :close, :memory] ->
+        function when function in [:begin_start, :left, :release_own] ->
+          [table, :none]
+
+        :scan_guests ->
+          [table, 0]
+
+        function
+        when function in [
+               :known,
+               :give_back,
+               :seal,
+               :close,
+               :memory,
+               :end_start,
+               :has_id,
+               :set_sweeper,
+               :key,
+               :sweeper,
+               :starting,
+               :earlier,
+               :count_left,
+               :note_busy,
+               :publish,
+               :processes
+             ] ->
           [table, Zoo.idle()]
 
         _ ->

@@ -593,9 +593,7 @@ defmodule GenRegistry.HostileInputTest do
           native.(:scan_children, [no_name, 0], {:answers, :not_running}),
           native.(:guests, [no_name], {:answers, :not_running}),
           native.(:release, [no_name, :resident], {:answers, :not_running}),
-          native.(:forget, [no_name, context.dead], {:answers, :ok}),
-          native.(:owner, [no_name], {:answers, nil}),
-          native.(:processes, [no_name], {:answers, []})
+          native.(:owner, [no_name], {:answers, nil})
         ]
       end,
       for(no_name <- no_servers(context), do: native.(:open, [no_name, :infinity], badarg)),
@@ -620,7 +618,27 @@ defmodule GenRegistry.HostileInputTest do
           native.(:memory, [no_table], badarg),
           native.(:promise, [no_table, :id, self()], badarg),
           native.(:give_back, [no_table, self()], badarg),
-          native.(:known, [no_table, resident], badarg)
+          native.(:known, [no_table, resident], badarg),
+          native.(:begin_start, [no_table, :id], badarg),
+          native.(:end_start, [no_table, self()], badarg),
+          native.(:has_id, [no_table, resident], badarg),
+          native.(:left, [no_table, :id], badarg),
+          native.(:release_own, [no_table, :id], badarg),
+          native.(:scan_guests, [no_table, 0], badarg),
+          for function <- [
+                :count_left,
+                :earlier,
+                :note_busy,
+                :processes,
+                :publish,
+                :seal,
+                :set_sweeper,
+                :key,
+                :starting,
+                :sweeper
+              ] do
+            native.(function, [no_table], badarg)
+          end
         ]
       end,
       for no_held <- [table | no_tables], function <- [:take, :take_large, :let_go] do
@@ -633,7 +651,8 @@ defmodule GenRegistry.HostileInputTest do
         [
           native.(:alive, [no_pid], {:answers, false}),
           native.(:local, [no_pid], {:answers, false}),
-          native.(:forget, [name, no_pid], badarg),
+          native.(:end_start, [table, no_pid], badarg),
+          native.(:has_id, [table, no_pid], badarg),
           native.(:register, [table, :id, no_pid, self()], badarg),
           native.(:track, [table, no_pid, nil], badarg),
           native.(:refuse, [table, no_pid, nil], badarg),
@@ -656,14 +675,14 @@ defmodule GenRegistry.HostileInputTest do
       native.(:reclaiming, [], {:answers, :ok}),
       for no_name <- ["name", 1, 1.5, [:name], {:name}, %{}, self(), make_ref(), &is_atom/1] do
         [
-          native.(:begin_start, [no_name, :id], badarg),
           native.(:begin_wait, [self(), no_name, :id], badarg)
         ]
       end,
       # Nobody is busy yet.
       native.(:begin_wait, [self(), :nobody_has_this_name, :id], {:answers, []}),
-      # A name that no registry has is one.
-      native.(:begin_start, [:nobody_has_this_name, :id], {:answers, :ok}),
+      native.(:begin_start, [context.closed_table, :id], {:answers, :closed}),
+      native.(:end_start, [context.closed_table, self()], {:answers, :closed}),
+      native.(:begin_start, [table, :id], {:answers, :ok}),
       for no_pid <- no_pids do
         [
           native.(:begin_wait, [no_pid, name, :id], badarg),
@@ -674,8 +693,8 @@ defmodule GenRegistry.HostileInputTest do
       end,
       native.(:begin_wait, [context.dead, name, :id], {:answers, []}),
       # Another id than its own.
-      native.(:begin_wait, [self(), name, :id], {:answers, []}),
-      native.(:begin_wait, [self(), :nobody_has_this_name, :id], {:answers, [{self(), self()}]}),
+      native.(:begin_wait, [self(), :nobody_has_this_name, :id], {:answers, []}),
+      native.(:begin_wait, [self(), name, :id], {:answers, [{self(), self()}]}),
       # The calls in between are waits too, and over.
       native.(:circle, [], {:answers, []}),
       native.(:circle_ids, [], {:answers, []}),
@@ -690,14 +709,42 @@ defmodule GenRegistry.HostileInputTest do
       for no_way <- [nil, :way, 1, self(), {self()}, %{}, "way", [], [1 | self()]] do
         native.(:busy_among, [no_way], {:answers, nil})
       end,
-      native.(:end_start, [], {:answers, :ok}),
+      native.(:starting, [table], {:answers, [self()]}),
+      native.(:end_start, [table, self()], {:answers, :ok}),
       # It is in none.
-      native.(:end_start, [], {:answers, :ok}),
+      native.(:end_start, [table, self()], {:answers, :ok}),
+      native.(:starting, [table], {:answers, []}),
+      native.(:earlier, [table], {:answers, []}),
+      native.(:count_left, [table], {:answers, 0}),
+      native.(:left, [table, :resident], {:answers, :none}),
+      native.(:note_busy, [table], {:answers, :ok}),
+      native.(:has_id, [table, resident], {:answers, true}),
+      native.(:has_id, [table, self()], {:answers, false}),
+      native.(:release_own, [table, :resident], {:answers, false}),
+      native.(:release_own, [table, :none], {:answers, false}),
+      native.(:scan_guests, [table, 0], {:answers, {[], :done}}),
+      # One that is gone.
+      for gone <- [{name, 2 ** 64 - 1}, {:nobody_has_this_name, 0}] do
+        [
+          native.(:scan_guests, [gone, 0], {:answers, {[], :done}}),
+          native.(:set_sweeper, [gone], {:answers, false}),
+          native.(:sweeper, [gone], {:answers, nil}),
+          native.(:track, [gone, self(), nil], {:answers, false}),
+          native.(:has_id, [gone, self()], {:answers, false}),
+          native.(:end_start, [gone, self()], {:answers, :closed}),
+          native.(:give_back, [gone, self()], {:answers, :ok}),
+          native.(:release_own, [gone, :id], {:answers, false}),
+          native.(:processes, [gone], {:answers, []}),
+          native.(:starting, [gone], {:answers, []})
+        ]
+      end,
+      for no_key <- [{name, -1}, {name, 1.5}, {name, 2 ** 64}, {"name", 1}, {name}, {name, 1, 2}] do
+        native.(:processes, [no_key], badarg)
+      end,
       native.(:register, [table, :id, resident, nil], {:answers, :pid_taken}),
       native.(:register, [table, :resident, self(), nil], {:answers, {:id_taken, resident}}),
       native.(:retire, [table, :none], {:answers, :not_found}),
       # It is alive, and it is no guest.
-      native.(:forget, [name, resident], {:answers, :ok}),
       native.(:release, [name, :resident], {:answers, :ok}),
       native.(:register, [context.closed_table, :id, self(), nil], {:answers, :closed}),
       native.(:retire, [context.closed_table, :resident], {:answers, :not_found}),
@@ -715,7 +762,9 @@ defmodule GenRegistry.HostileInputTest do
           native.(:id?, [id], {:answers, :sealed}),
           native.(:register, [table, id, self(), nil], {:answers, :sealed}),
           native.(:retire, [table, id], {:answers, :sealed}),
-          native.(:promise, [table, id, self()], {:answers, :sealed})
+          native.(:promise, [table, id, self()], {:answers, :sealed}),
+          native.(:begin_start, [table, id], {:answers, :sealed}),
+          native.(:release_own, [table, id], {:answers, :sealed})
         ]
       end,
       for id <- open_too_large_ids() do

@@ -79,14 +79,26 @@ defmodule GenRegistry.KindsTest do
     # Arguments with which each one does something, with the table in the place of `:table`.
     @calls [
       alive: [:self],
-      begin_start: [:name, :id],
+      begin_start: [:table, :id],
       begin_wait: [:self, :name, :id],
       break_circle: [[:self]],
       close: [:table],
       seal: [:table],
       count: [:name],
       end_wait: [:self],
-      forget: [:name, :self],
+      count_left: [:table],
+      earlier: [:table],
+      end_start: [:table, :self],
+      has_id: [:table, :self],
+      left: [:table, :id],
+      note_busy: [:table],
+      publish: [:table],
+      release_own: [:table, :id],
+      scan_guests: [:table, 0],
+      set_sweeper: [:table],
+      key: [:table],
+      starting: [:table],
+      sweeper: [:table],
       give_back: [:table, :self],
       guests: [:name],
       id?: [:id],
@@ -100,7 +112,7 @@ defmodule GenRegistry.KindsTest do
       memory: [:table],
       open: [:name, :infinity],
       owner: [:name],
-      processes: [:name],
+      processes: [:table],
       promise: [:table, :id, :self],
       refuse: [:table, :self, :self],
       register: [:table, :id, :self, :self],
@@ -140,7 +152,7 @@ defmodule GenRegistry.KindsTest do
         end
       end
 
-      Native.end_start()
+      Native.end_start(table, self())
 
       for term <- Terms.zoo(), not is_atom(term) do
         assert returns_or_refuses?(:open, [term, :infinity])

@@ -101,6 +101,7 @@ defmodule GenRegistry.ReloadTest do
           {:module, _} = Reload.load()
           Reload.restart(var!(registry))
           Reload.serves!()
+          Reload.settled!()
         end
       end
     )

@@ -615,11 +615,20 @@ defmodule GenRegistry.ViaTest do
       starts = ask(:start, registry, :other, [registry, :other, held(:init)])
       init = reached(:init)
       last = Process.whereis(registry)
+      monitor = watch(pid)
       kill(last)
       restarted(registry, last)
-      refute Process.alive?(pid) or Process.alive?(init)
       assert {:exit, _} = answer(starts)
-      assert GenRegistry.count(registry) == 0
+      # It is no guest: its start goes on, and the next one waits for that.
+      assert GenRegistry.to_list(registry) == []
+      next = ask(:start, registry, :other, [registry, :other, plain()])
+      assert_waits(next, registry)
+      assert Process.alive?(init)
+      go(init)
+      assert {:ok, worker} = answer(next)
+      refute Process.alive?(init)
+      assert down_of(monitor) == :shutdown
+      assert GenRegistry.to_list(registry) == [other: worker]
     end
   end
 
@@ -790,7 +799,7 @@ defmodule GenRegistry.ViaTest do
         worker = start!(registry, :worker)
         kill(last)
         restarted(registry, last)
-        refute Process.alive?(worker)
+        down(worker)
         assert GenRegistry.to_list(registry) == [{:guest, guest}]
         assert Supervisor.which_children(registry) == []
       end
@@ -835,10 +844,11 @@ defmodule GenRegistry.ViaTest do
       end_registry(registry)
       begin_registry(registry)
       worker = start!(registry, :worker)
-      assert Table.register(table, :id, self(), nil) == :closed
+      late = agent()
+      assert Table.register(table, :id, late, late) == :closed
       assert Table.retire(table, :worker) == :not_found
-      refute Table.track(table, self(), nil)
       Table.close(table)
+      assert GenRegistry.whereis_name({registry, :id}) == :undefined
       assert Enum.sort(GenRegistry.to_list(registry)) == [guest: guest, worker: worker]
       assert Process.alive?(start!(registry, :id))
     end

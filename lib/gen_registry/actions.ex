@@ -2,8 +2,19 @@ defmodule GenRegistry.Actions do
   @moduledoc false
   # Carries out what `GenRegistry.Schedule` decides, in the server and on its state.
 
-  alias GenRegistry.{Callers, Endings, Events, Held, Schedule, Shutdown, Starter, Starters}
-  alias GenRegistry.{Sweeper, Table, TermMap}
+  alias GenRegistry.{
+    Callers,
+    Earlier,
+    Endings,
+    Events,
+    Held,
+    Schedule,
+    Shutdown,
+    Starter,
+    Starters
+  }
+
+  alias GenRegistry.{Sweeper, Table, TermMap, Types}
 
   # After how many milliseconds it is tried again to start what the VM had no room for.
   @again 100
@@ -152,7 +163,7 @@ defmodule GenRegistry.Actions do
   """
   @spec start_sweeper(state) :: state
   def start_sweeper(state) do
-    sweeper = Sweeper.start(state.name, state.table, state.worker_shutdown)
+    sweeper = Sweeper.start(state.name, Table.key(state.table), state.worker_shutdown, self())
     starters = Starters.pids(state.schedule.starters) ++ Map.keys(state.clearing)
     for starter <- starters, do: Sweeper.watch(sweeper, starter)
     monitor(%{state | sweeper: sweeper}, sweeper, :sweeper)
@@ -162,10 +173,27 @@ defmodule GenRegistry.Actions do
     put_in(state.monitors[Process.monitor(pid)], which)
   end
 
-  @doc "Starts one of the two again, now or when the VM has room for it."
-  @spec start_again(state, :events | :sweeper) :: state
+  @doc "Watches the sweepers of earlier registries, which end what those have left."
+  @spec watch_sweepers(state) :: state
+  def watch_sweepers(state) do
+    Enum.reduce(Earlier.tables(state.table), state, &start_again(&2, {:sweeper, &1}))
+  end
+
+  defp watch_sweeper(state, earlier) do
+    case Earlier.sweeper(state.name, earlier, state.worker_shutdown) do
+      nil -> state
+      sweeper -> monitor(state, sweeper, {:sweeper, earlier})
+    end
+  end
+
+  @doc "Starts one of the processes beside the server again, now or when the VM has room for it."
+  @spec start_again(state, :events | :sweeper | {:sweeper, Table.key()}) :: state
   def start_again(state, which) do
-    if which == :events, do: start_events(state), else: start_sweeper(state)
+    case which do
+      :events -> start_events(state)
+      :sweeper -> start_sweeper(state)
+      {:sweeper, earlier} -> watch_sweeper(state, earlier)
+    end
   rescue
     SystemLimitError ->
       Process.send_after(self(), {:start_again, which}, @again)
@@ -173,6 +201,32 @@ defmodule GenRegistry.Actions do
   end
 
   ## Ends of workers
+
+  @doc "What an earlier registry has left of an id is to end before anything else is done for the id."
+  @spec await_left(state, Types.id(), Earlier.left()) :: state
+  def await_left(state, id, left) do
+    state = update_in(state.schedule, &Schedule.occupied(&1, id))
+
+    case left do
+      {:starter, starter} ->
+        update_in(state.left[starter], &[id | &1 || []])
+
+      {pid, parent} ->
+        update_in(state.endings, &Endings.add_left(&1, id, pid, parent))
+    end
+  end
+
+  @doc "What an id had is gone. There may be more of it."
+  @spec gone(state, Types.id(), :ok) :: state
+  def gone(state, id, reply) do
+    case if(state.earlier?, do: Earlier.find(state.table, id), else: :none) do
+      none when none in [:none, :not_found] ->
+        carry_out(state, Schedule.stopped(state.schedule, id, reply))
+
+      left ->
+        await_left(state, id, left)
+    end
+  end
 
   defp end_worker(state, id, pid, parent) do
     endings = Endings.add(state.endings, id, pid, parent, waiting?(state, parent))

@@ -3,7 +3,7 @@ defmodule GenRegistry.Closing do
   # What a registry's server says to its callers while the registry ends: a worker that waits for an
   # answer would not hear that it is to end.
 
-  alias GenRegistry.{Callers, Endings, Held, Overview, Schedule, Table}
+  alias GenRegistry.{Callers, Earlier, Endings, Held, Overview, Schedule, Table}
 
   @doc "Answers all who wait, and whose calls are in the mailbox."
   @spec answer_all(struct) :: :ok
@@ -70,7 +70,9 @@ defmodule GenRegistry.Closing do
         if Table.known?(state.table, pid), do: :ok, else: {:error, :not_supervised}
 
       {:error, :not_found} ->
-        if Endings.worker(state.endings, id), do: :ok, else: {:error, :not_found}
+        ending? = Endings.worker(state.endings, id) != nil
+        left? = ending? or Earlier.find(state.table, id) not in [:none, :not_found]
+        if left?, do: :ok, else: {:error, :not_found}
     end
   end
 end

@@ -11,6 +11,8 @@ defmodule GenRegistry.Endings do
     # Ids to `{worker, monitor, timer}`, and those monitors to the ids.
     workers: TermMap.new(),
     ids: %{},
+    # The monitors of workers that earlier registries have left.
+    left: %{},
     # Ids to how many processes a start has left, and those monitors to the ids.
     remains: TermMap.new(),
     ids_of_remains: %{}
@@ -22,9 +24,15 @@ defmodule GenRegistry.Endings do
   @spec new(Shutdown.time()) :: t
   def new(time), do: %__MODULE__{time: time}
 
-  @doc "How many ids have a worker that is being ended, or what a start has left."
+  @doc "How many ids have a worker of this registry that is being ended, or what a start has left."
   @spec count(t) :: non_neg_integer
-  def count(endings), do: TermMap.size(endings.workers) + TermMap.size(endings.remains)
+  def count(endings) do
+    TermMap.size(endings.workers) - map_size(endings.left) + TermMap.size(endings.remains)
+  end
+
+  @doc "How many ids have a worker that an earlier registry has left, and that is being ended."
+  @spec left(t) :: non_neg_integer
+  def left(endings), do: map_size(endings.left)
 
   @doc "The worker of an id that is being ended, or `nil`."
   @spec worker(t, Types.id()) :: pid | nil
@@ -49,6 +57,14 @@ defmodule GenRegistry.Endings do
     }
   end
 
+  @doc "As `add/5`, of a worker that an earlier registry has left."
+  @spec add_left(t, Types.id(), pid, Table.parent()) :: t
+  def add_left(endings, id, pid, parent) do
+    endings = add(endings, id, pid, parent, false)
+    {^pid, monitor, _timer} = TermMap.fetch!(endings.workers, id)
+    put_in(endings.left[monitor], true)
+  end
+
   @doc """
   What is down by this monitor, or `nil` if it is none of these: an id's `:worker`, `:all` that a start
   of it has left, or `:some` of that.
@@ -58,7 +74,9 @@ defmodule GenRegistry.Endings do
     {id, ids} = Map.pop!(ids, monitor)
     {_pid, _monitor, timer} = TermMap.fetch!(endings.workers, id)
     if timer, do: Process.cancel_timer(timer, async: true, info: false)
-    {:worker, id, %{endings | workers: TermMap.delete(endings.workers, id), ids: ids}}
+    workers = TermMap.delete(endings.workers, id)
+    left = Map.delete(endings.left, monitor)
+    {:worker, id, %{endings | workers: workers, ids: ids, left: left}}
   end
 
   def down(%{ids_of_remains: ids} = endings, monitor) when is_map_key(ids, monitor) do

@@ -6,6 +6,8 @@ defmodule GenRegistry.Native do
   @on_load :load
 
   @typep registry :: reference
+  # One that others than its own processes ask for. What is gone has no processes.
+  @typep any_registry :: registry | {atom, number :: non_neg_integer}
   @typep parent :: pid | nil
 
   @spec load :: :ok | {:error, term}
@@ -76,9 +78,6 @@ defmodule GenRegistry.Native do
   @spec owner(atom) :: pid | nil
   def owner(_name), do: not_loaded()
 
-  @spec processes(atom) :: [{pid, parent}]
-  def processes(_name), do: not_loaded()
-
   @spec alive(term) :: boolean
   def alive(_pid), do: not_loaded()
 
@@ -93,13 +92,14 @@ defmodule GenRegistry.Native do
   @spec release(atom, term) :: :ok | :not_found | :not_running | :sealed
   def release(_name, _id), do: not_loaded()
 
-  @spec forget(atom, pid) :: :ok
-  def forget(_name, _pid), do: not_loaded()
+  # By what `open` returned: writes, and what its owner asks.
 
-  # By what `open` answered: writes, and what its owner asks.
-
-  @spec open(atom, non_neg_integer | :infinity) :: registry | :busy | :dead
+  # The process that has it open, if that is another one and alive.
+  @spec open(atom, non_neg_integer | :infinity) :: registry | pid | :dead
   def open(_name, _max_children), do: not_loaded()
+
+  @spec publish(registry) :: :ok
+  def publish(_registry), do: not_loaded()
 
   @spec seal(registry) :: :ok
   def seal(_registry), do: not_loaded()
@@ -114,7 +114,7 @@ defmodule GenRegistry.Native do
   @spec retire(registry, term) :: {pid, parent} | {:guest, pid} | :not_found | :sealed
   def retire(_registry, _id), do: not_loaded()
 
-  @spec track(registry, pid, parent) :: boolean
+  @spec track(any_registry, pid, parent) :: boolean
   def track(_registry, _pid, _parent), do: not_loaded()
 
   @spec refuse(registry, pid, parent) :: boolean
@@ -123,13 +123,57 @@ defmodule GenRegistry.Native do
   @spec known(registry, pid) :: boolean
   def known(_registry, _pid), do: not_loaded()
 
+  @spec processes(any_registry) :: [{pid, parent}]
+  def processes(_registry), do: not_loaded()
+
+  @spec has_id(any_registry, pid) :: boolean
+  def has_id(_registry, _pid), do: not_loaded()
+
+  # The process that ends what a registry leaves.
+
+  @spec sweeper(any_registry) :: pid | nil
+  def sweeper(_registry), do: not_loaded()
+
+  # Whether the registry is not gone: then the calling process is its sweeper, and tracked.
+  @spec set_sweeper(any_registry) :: boolean
+  def set_sweeper(_registry), do: not_loaded()
+
+  @spec key(registry) :: {atom, number :: non_neg_integer}
+  def key(_registry), do: not_loaded()
+
+  # Registries of the name that were opened before and are not gone yet, and what they have left.
+
+  @spec earlier(registry) :: [{atom, number :: non_neg_integer}]
+  def earlier(_registry), do: not_loaded()
+
+  @spec note_busy(registry) :: :ok
+  def note_busy(_registry), do: not_loaded()
+
+  # `:none` if there are no earlier ones.
+  @spec left(registry, term) :: {:starter, pid} | {pid, parent} | :not_found | :none | :sealed
+  def left(_registry, _id), do: not_loaded()
+
+  @spec count_left(registry) :: non_neg_integer
+  def count_left(_registry), do: not_loaded()
+
+  # Of one of them.
+
+  @spec scan_guests(any_registry, non_neg_integer) :: {[{term, pid}], non_neg_integer | :done}
+  def scan_guests(_registry, _cursor), do: not_loaded()
+
+  @spec release_own(any_registry, term) :: boolean | :sealed
+  def release_own(_registry, _id), do: not_loaded()
+
+  @spec starting(any_registry) :: [pid]
+  def starting(_registry), do: not_loaded()
+
   # What starters say of themselves, and what is known of them all.
 
-  @spec begin_start(atom, term) :: :ok
-  def begin_start(_name, _id), do: not_loaded()
+  @spec begin_start(registry, term) :: :ok | :closed
+  def begin_start(_registry, _id), do: not_loaded()
 
-  @spec end_start :: :ok
-  def end_start, do: not_loaded()
+  @spec end_start(any_registry, pid) :: :ok | :closed
+  def end_start(_registry, _pid), do: not_loaded()
 
   # `:idle` if no process at all is busy.
   @spec busy_among([pid]) :: pid | {:ending, pid} | nil | :idle
@@ -155,7 +199,7 @@ defmodule GenRegistry.Native do
   @spec promise(registry, term, parent) :: boolean | :sealed
   def promise(_registry, _id, _parent), do: not_loaded()
 
-  @spec give_back(registry, pid) :: :ok
+  @spec give_back(any_registry, pid) :: :ok
   def give_back(_registry, _parent), do: not_loaded()
 
   @spec memory(registry) :: non_neg_integer

@@ -3,7 +3,7 @@ defmodule GenRegistry.Overview do
   # What a registry tells of itself. To those who ask it as a supervisor, its workers are children, and
   # its guests are not.
 
-  alias GenRegistry.{Endings, Schedule, Shutdown, Starters, Table}
+  alias GenRegistry.{Earlier, Endings, Schedule, Shutdown, Starters, Table}
 
   @doc """
   What answers a question of a server, apart from it, from its state now: as `GenRegistry.info/1`,
@@ -38,12 +38,13 @@ defmodule GenRegistry.Overview do
   defp info(state) do
     {in_flight, queued} = Schedule.counts(state.schedule)
     stopping = Endings.count(state.endings) + map_size(state.clearing)
+    waiting = Endings.left(state.endings) + length(Enum.concat(Map.values(state.left)))
 
     %{
       worker_module: state.worker_module,
       count: Table.count(state.name),
-      starting: in_flight - queued - stopping,
-      stopping: stopping,
+      starting: in_flight - queued - stopping - waiting,
+      stopping: stopping + Earlier.count(state.table),
       queued: queued,
       starters: Starters.count(state.schedule.starters),
       memory: Table.memory(state.table),

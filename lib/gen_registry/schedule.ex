@@ -244,6 +244,14 @@ defmodule GenRegistry.Schedule do
 
   defp forget(requests), do: for(request <- requests, do: {:forget, request})
 
+  @doc "What an earlier registry has left of an id ends first: the id goes on after `stopped/3`."
+  @spec occupied(t, id) :: t
+  def occupied(schedule, id) do
+    if in_flight?(schedule, id),
+      do: schedule,
+      else: put(schedule, id, {:stopping, []}, Line.new())
+  end
+
   ## What comes next for an id
 
   # Nothing runs or ends for the id: the first in its line who still waits has the turn.

@@ -12,17 +12,21 @@ defmodule GenRegistry.Server do
   import GenRegistry.Actions,
     only: [
       act: 2,
+      await_left: 3,
       carry_out: 2,
+      gone: 3,
       let_go: 2,
       start_again: 2,
       start_events: 1,
       start_sweeper: 1,
-      waiting?: 2
+      waiting?: 2,
+      watch_sweepers: 1
     ]
 
   alias GenRegistry.{
     Callers,
     Closing,
+    Earlier,
     Endings,
     Events,
     Held,
@@ -48,10 +52,13 @@ defmodule GenRegistry.Server do
     :sweeper,
     :endings,
     callers: Callers.new(),
-    # Of the two processes.
+    # Of the two processes, and of earlier registries' sweepers.
     monitors: %{},
     # Dead starters to the ids that wait for what they left.
     clearing: %{},
+    # Whether earlier registries may have left something, and the ids that wait for starters of these.
+    earlier?: true,
+    left: %{},
     # Starts that found no room, but may: it is not known yet what a killed starter left.
     held: [],
     # With events, starters to `{queue time, when it was}` of what they were last given. Without, `nil`.
@@ -111,13 +118,6 @@ defmodule GenRegistry.Server do
     # Ids may be large: what is over must not stay for long where there is much to do.
     Process.flag(:fullsweep_after, 10)
 
-    # What a killed registry of this name left: no id may have two workers.
-    for {worker, parent} when parent != nil <- Shutdown.alive(name, self()) do
-      Shutdown.signal(worker, parent)
-    end
-
-    Shutdown.await_all(name, opts[:worker_shutdown])
-
     state = %__MODULE__{
       name: name,
       worker_module: worker_module,
@@ -132,7 +132,7 @@ defmodule GenRegistry.Server do
       given: if(Telemetry.present?(), do: %{})
     }
 
-    {:ok, state |> start_events() |> start_sweeper()}
+    {:ok, state |> start_events() |> start_sweeper() |> watch_sweepers()}
   end
 
   # What looks like a call, but is from nobody that could be replied to.
@@ -233,18 +233,20 @@ defmodule GenRegistry.Server do
     {:noreply, state}
   end
 
-  # One of the two beside the starters. Starters ask for the next event process themselves.
-  def handle_info({:DOWN, monitor, :process, _, _}, state)
+  # One of the two beside the starters, or a sweeper of an earlier registry, which has done all it had to
+  # if it ends as usual. Starters ask for the next event process themselves.
+  def handle_info({:DOWN, monitor, :process, _, reason}, state)
       when is_map_key(state.monitors, monitor) do
     {which, monitors} = Map.pop!(state.monitors, monitor)
-    {:noreply, start_again(%{state | monitors: monitors}, which)}
+    state = %{state | monitors: monitors}
+    over? = match?({:sweeper, _earlier}, which) and reason == :normal
+    {:noreply, if(over?, do: state, else: start_again(state, which))}
   end
 
   def handle_info({:DOWN, monitor, :process, pid, reason}, state) do
     case Endings.down(state.endings, monitor) || Callers.down(state.callers, monitor) do
       {:worker, id, endings} ->
-        state = %{state | endings: endings}
-        {:noreply, carry_out(state, Schedule.stopped(state.schedule, id, :ok))}
+        {:noreply, gone(%{state | endings: endings}, id, :ok)}
 
       # A guest may have the id.
       {:all, id, endings} ->
@@ -263,7 +265,8 @@ defmodule GenRegistry.Server do
     end
   end
 
-  def handle_info({:start_again, which}, state) when which in [:events, :sweeper] do
+  def handle_info({:start_again, which}, state)
+      when which in [:events, :sweeper] or (is_tuple(which) and elem(which, 0) == :sweeper) do
     {:noreply,
      if(which in Map.values(state.monitors), do: state, else: start_again(state, which))}
   end
@@ -294,11 +297,15 @@ defmodule GenRegistry.Server do
 
   def handle_info({:swept, starter}, state) when is_map_key(state.clearing, starter) do
     {id, clearing} = Map.pop!(state.clearing, starter)
-    if bounded?(state), do: Table.give_back(state.table, starter)
     # It may have registered the worker, and died before it could say so.
     state = act(%{state | clearing: clearing}, {:stop, id})
     {held, state} = get_and_update_in(state.held, &{&1, []})
     {:noreply, Enum.reduce(Enum.reverse(held), state, &act(&2, &1))}
+  end
+
+  def handle_info({:left_gone, starter}, state) when is_map_key(state.left, starter) do
+    {ids, left} = Map.pop!(state.left, starter)
+    {:noreply, Enum.reduce(ids, %{state | left: left}, &gone(&2, &1, :ok))}
   end
 
   def handle_info(:reclaiming_stopped, state) do
@@ -318,7 +325,7 @@ defmodule GenRegistry.Server do
     Table.seal(state.table)
     Closing.answer_all(state)
     starters = state.schedule.starters
-    by_parent = Enum.group_by(Shutdown.alive(state.name, self()), &elem(&1, 1), &elem(&1, 0))
+    by_parent = Enum.group_by(Shutdown.alive(state.table, self()), &elem(&1, 1), &elem(&1, 0))
 
     # Those that wait can end their workers as a parent does. They exit after that, which ends
     # what does not trap exits at once.
@@ -338,7 +345,14 @@ defmodule GenRegistry.Server do
     # Nobody waits for handlers, and the sweeper ends when all starters have.
     others = [state.sweeper | Starters.handling(starters)]
     answer = &Closing.answer(state, &1, &2)
-    Shutdown.await_all(state.name, state.worker_shutdown, others, answer)
+
+    server = self()
+
+    Shutdown.await(answer, fn ->
+      Shutdown.end_all(state.table, server, state.worker_shutdown, others)
+      Earlier.await(state.name, state.table, state.worker_shutdown)
+    end)
+
     Table.close(state.table)
   end
 
@@ -417,26 +431,56 @@ defmodule GenRegistry.Server do
         {:noreply, state}
 
       {:error, :not_found} ->
-        request_start(state, id, {kind, from, Held.key(args), {args, received(state)}}, starter)
-    end
-  end
-
-  # Where there is no room, whoever asks is told so at once, rather than when its turn comes. But an
-  # id in flight may need none, or its own: as may any, while it is not known what is left of others.
-  defp request_start(state, id, request, starter) do
-    if bounded?(state) and state.clearing == %{} and
-         not Schedule.in_flight?(state.schedule, id) and not Table.room?(state.table, id) do
-      {:noreply, act(state, {:reply, request, {:error, :max_children}})}
-    else
-      request(state, id, request, starter)
+        request(state, id, {kind, from, Held.key(args), {args, received(state)}}, starter)
     end
   end
 
   defp bounded?(state), do: state.max_children != :infinity
 
   defp request(state, id, request, starter) do
-    state = %{state | callers: Callers.watch(state.callers, id, Schedule.from(request))}
-    {:noreply, carry_out(state, Schedule.request(state.schedule, id, request, starter))}
+    {left, state} = left(state, id)
+    {caller, _} = Schedule.from(request)
+
+    cond do
+      # What has the id would wait for its own end.
+      left != nil and (elem(left, 0) in [caller, starter] or left == {:starter, starter}) ->
+        {:noreply, act(state, {:reply, request, of_itself(request, state.name, id)})}
+
+      left == nil and no_room?(state, id, request) ->
+        {:noreply, act(state, {:reply, request, {:error, :max_children}})}
+
+      true ->
+        state = %{state | callers: Callers.watch(state.callers, id, Schedule.from(request))}
+        state = if left, do: await_left(state, id, left), else: state
+        {:noreply, carry_out(state, Schedule.request(state.schedule, id, request, starter))}
+    end
+  end
+
+  # What an earlier registry has left of an id that is not in flight.
+  defp left(%{earlier?: false} = state, _id), do: {nil, state}
+
+  defp left(state, id) do
+    if Schedule.in_flight?(state.schedule, id) do
+      {nil, state}
+    else
+      case Earlier.find(state.table, id) do
+        :none -> {nil, %{state | earlier?: false}}
+        :not_found -> {nil, state}
+        left -> {left, state}
+      end
+    end
+  end
+
+  defp of_itself({:stop, _from}, _name, _id), do: :ok
+  defp of_itself({:register, _from, _pid, _parent}, _name, _id), do: :no
+  defp of_itself(_start, name, id), do: {:error, {:deadlock, [{name, id}]}}
+
+  # Where there is no room, whoever asks for a start is told so at once, rather than when its turn comes.
+  # But an id in flight may need none, or its own: as may any, while it is not known what is left of others.
+  defp no_room?(state, id, request) do
+    tuple_size(request) == 4 and elem(request, 0) != :register and bounded?(state) and
+      state.clearing == %{} and not Schedule.in_flight?(state.schedule, id) and
+      not Table.room?(state.table, id)
   end
 
   ## Events

@@ -1,6 +1,6 @@
 defmodule GenRegistry.Shutdown do
   @moduledoc false
-  # Ends workers: one, all of a registry, or those that a dead registry or starter left behind.
+  # Ends workers: one, or all of a registry.
 
   alias GenRegistry.{Sweeper, Table}
 
@@ -98,48 +98,21 @@ defmodule GenRegistry.Shutdown do
   end
 
   @doc """
-  Waits until every process of the registry `name` is dead but the caller. Workers that are left
-  when the time is over are killed, starters too, with what they had begun to start. The `others`
-  are not waited for: they are killed when all else is gone.
+  Runs a function in a process of its own, whose mailbox has nothing but what is waited for, and waits for
+  it. If that is killed, it is run again.
 
-  With `answer`, which takes `from` and the request, the caller is a server that ends: it answers calls
+  The caller is a server that ends: by `answer`, which takes `from` and the request, it answers calls
   meanwhile, and all other messages are lost.
   """
-  @spec await_all(GenRegistry.name(), time, others :: [pid], answer :: (term, term -> term) | nil) ::
-          :ok
-  def await_all(name, time, others \\ [], answer \\ nil) do
-    others = MapSet.new(others)
-    caller = self()
-    # Should the caller be killed, this goes on. It must never reach a registry that comes later.
-    owner = Table.owner(name)
-    deadline = deadline(milliseconds(time))
-
-    await_done(answer, fn ->
-      awaited = fn ->
-        Enum.reject(alive_of(owner, name, caller), fn {pid, _} -> MapSet.member?(others, pid) end)
-      end
-
-      await_until(awaited, deadline)
-      kill_all(owner, name, caller, time)
-    end)
-  end
-
-  # In a process of its own, whose mailbox has nothing but what is waited for. If that is killed, in
-  # another one.
-  defp await_done(answer, fun) do
+  @spec await((term, term -> term), fun) :: :ok
+  def await(answer, fun) do
     {_pid, monitor} = spawn_monitor(fun)
-    if down(monitor, answer) == :normal, do: :ok, else: await_done(answer, fun)
+    if down(monitor, answer) == :normal, do: :ok, else: await(answer, fun)
   rescue
     # The VM has no room for more.
     SystemLimitError ->
       fun.()
       :ok
-  end
-
-  defp down(monitor, nil) do
-    receive do
-      {:DOWN, ^monitor, _, _, reason} -> reason
-    end
   end
 
   defp down(monitor, answer) do
@@ -156,8 +129,25 @@ defmodule GenRegistry.Shutdown do
     end
   end
 
-  defp kill_all(owner, name, caller, time) do
-    case alive_of(owner, name, caller) do
+  @doc """
+  Waits until every process of a registry is dead but the server, which waits for that. Workers that are
+  left when the time is over are killed, starters too, with what they had begun to start. The `others`
+  are not waited for: they are killed when all else is gone.
+  """
+  @spec end_all(Table.t(), server :: pid, time, others :: [pid]) :: :ok
+  def end_all(table, server, time, others) do
+    others = MapSet.new(others)
+
+    awaited = fn ->
+      Enum.reject(alive(table, server), fn {pid, _} -> MapSet.member?(others, pid) end)
+    end
+
+    await_until(awaited, deadline(milliseconds(time)))
+    kill_all(table, server, time)
+  end
+
+  defp kill_all(table, server, time) do
+    case alive(table, server) do
       [] ->
         :ok
 
@@ -175,7 +165,7 @@ defmodule GenRegistry.Shutdown do
         spared = spared ++ without_end(children -- spared, time)
         kill(Enum.uniq(children ++ workers) -- spared)
         await_down(monitor(spared ++ sweepers), :infinity)
-        kill_all(owner, name, caller, time)
+        kill_all(table, server, time)
     end
   end
 
@@ -185,17 +175,10 @@ defmodule GenRegistry.Shutdown do
 
   defp without_parent(processes), do: for({pid, nil} <- processes, do: pid)
 
-  # The name's processes, unless it has been opened again since.
-  defp alive_of(owner, name, caller) do
-    processes = alive(name, caller)
-    # Asked after that: a name never goes back to an earlier owner.
-    if Table.owner(name) == owner, do: processes, else: []
-  end
-
-  @doc "The processes of the registry `name` that are alive, but for `except`."
-  @spec alive(GenRegistry.name(), pid) :: [{pid, Table.parent()}]
-  def alive(name, except) do
-    for {pid, _} = process <- Table.processes(name), pid != except, Table.alive?(pid) do
+  @doc "The processes of a registry that are alive, but for `except`."
+  @spec alive(Table.t(), pid) :: [{pid, Table.parent()}]
+  def alive(table, except) do
+    for {pid, _} = process <- Table.processes(table), pid != except, Table.alive?(pid) do
       process
     end
   end

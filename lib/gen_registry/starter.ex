@@ -10,7 +10,7 @@ defmodule GenRegistry.Starter do
 
   import GenRegistry.WorkerEvents
 
-  alias GenRegistry.{Callers, CleanRoom, Events, Held, Server, Table}
+  alias GenRegistry.{Callers, CleanRoom, Earlier, Events, Held, Server, Sweeper, Table}
 
   # How many workers it parents at the most, and of how many it takes starts again.
   @most 64
@@ -31,6 +31,8 @@ defmodule GenRegistry.Starter do
     :table,
     :events,
     :room,
+    # The monitor of the sweeper, once the server is gone.
+    :sweeper,
     # With events, the workers that live, as `{id, when it was registered, monitor}`, for those of their
     # ends.
     # Without, `nil`.
@@ -113,8 +115,16 @@ defmodule GenRegistry.Starter do
 
   @impl true
   def handle_info({__MODULE__, {:run, id, args, from, queue_time}}, state) do
-    Table.begin_start(state.name, id)
-    {:noreply, state |> start_and_tell(id, args, from, queue_time) |> busy()}
+    case Table.begin_start(state.table, id) do
+      :ok ->
+        {:noreply, state |> start_and_tell(id, args, from, queue_time) |> busy()}
+
+      # The registry ends, and has answered whoever waited; or it was killed.
+      :closed ->
+        Held.let_go(args)
+        Callers.reply(from, {:error, :shutdown})
+        {:noreply, state}
+    end
   end
 
   def handle_info({__MODULE__, {:shut_down, workers}}, state) do
@@ -129,15 +139,19 @@ defmodule GenRegistry.Starter do
     {:noreply, %{state | events: events, room: CleanRoom.update(state.room)}}
   end
 
-  # However the server ended, its workers have their time to end well. While the link is there, it
-  # has not ended: a start may have left such a message.
+  # However the server ended, its workers have their time to end well, and do not end all at once. While
+  # the link is there, it has not ended: a start may have left such a message.
   def handle_info({:EXIT, server, _reason}, %{server: server} = state) do
-    if server in CleanRoom.links(), do: {:noreply, state}, else: {:stop, :shutdown, state}
+    if server in CleanRoom.links(), do: {:noreply, state}, else: wait_for_sweeper(state)
   end
 
   def handle_info({:EXIT, pid, reason}, state) do
     state = %{state | room: CleanRoom.unlinked(state.room)}
     {:noreply, state |> note_exit(pid, reason) |> make_room() |> busy()}
+  end
+
+  def handle_info({:DOWN, monitor, :process, _pid, _reason}, %{sweeper: monitor} = state) do
+    wait_for_sweeper(state)
   end
 
   def handle_info({:DOWN, monitor, :process, pid, reason}, state) do
@@ -170,6 +184,18 @@ defmodule GenRegistry.Starter do
   end
 
   def handle_call(_message, _from, state), do: {:noreply, state}
+
+  # It says when this one and its workers are to end. Without one they end now.
+  defp wait_for_sweeper(state) do
+    case Table.sweeper(state.table) do
+      nil ->
+        {:stop, :shutdown, state}
+
+      sweeper ->
+        Sweeper.orphaned(sweeper, self())
+        {:noreply, %{state | sweeper: Process.monitor(sweeper)}}
+    end
+  end
 
   defp busy(%{since_tick: nil} = state), do: tick(state, :work)
   defp busy(state), do: %{state | since_tick: :work}
@@ -222,6 +248,9 @@ defmodule GenRegistry.Starter do
 
   # The server first: whatever the caller does next, the server has heard of this before.
   defp answer(state, id, from, result, remains, starter_state) do
+    if Table.end_start(state.table, self()) == :closed,
+      do: Earlier.start_is_over(state.name, self())
+
     outcome = outcome(result)
     Server.started(state.server, self(), id, for_server(result, outcome, remains), starter_state)
     Callers.reply(from, outcome)
@@ -250,11 +279,7 @@ defmodule GenRegistry.Starter do
   def outcome({:raised, :exit, reason, _stacktrace}), do: {:error, reason}
 
   defp start_worker(state, id, args) do
-    result =
-      with {:ok, pid} <- call_start_link(state.worker_module, args), do: register(state, id, pid)
-
-    Table.end_start()
-    result
+    with {:ok, pid} <- call_start_link(state.worker_module, args), do: register(state, id, pid)
   end
 
   defp call_start_link(worker_module, args) do

@@ -1,12 +1,13 @@
 defmodule GenRegistry.Sweeper do
   @moduledoc false
-  # One for each registry: when a starter is killed, it ends what that had begun to start, of which
-  # nobody else knows. It is a process of the registry itself: should the registry be killed too, the
-  # next one waits for it.
+  # One for each registry. When a starter is killed, it ends what that had begun to start, of which nobody
+  # else knows. When the registry itself is killed, it ends all that this has left: starter by starter, so
+  # that the next registry of the name has the processors meanwhile, and by the time that its own registry
+  # gave workers, however often the name is killed again.
 
   use GenServer
 
-  alias GenRegistry.{Shutdown, Table}
+  alias GenRegistry.{Earlier, Shutdown, Starter, Table}
 
   defstruct [
     :name,
@@ -15,6 +16,8 @@ defmodule GenRegistry.Sweeper do
     :monitor,
     :table,
     :time,
+    # Whether the server ends in order: then it ends its workers itself.
+    in_order?: false,
     # The starters that it looks after, to their monitors.
     starters: %{},
     # Monitors of the orphans that have to go, to their starters.
@@ -22,19 +25,40 @@ defmodule GenRegistry.Sweeper do
     # How many orphans each dead starter has left.
     left: %{},
     # Starters that have died and are not looked after yet.
-    dead: []
+    dead: [],
+    # Once the server was killed: starters that wait to be told to end, in turn; workers to be told; and the
+    # monitors of those that have been told.
+    waiting: :queue.new(),
+    untold: [],
+    told: %{},
+    # How many turns there was nobody to tell. `nil` while there are no turns.
+    idle: nil,
+    # Whether the time of those that were told is over.
+    late?: false
   ]
 
   # For so many milliseconds, others may die with a starter.
   @together 2
 
-  @doc "Starts the sweeper of the calling server."
-  @spec start(GenRegistry.name(), Table.t(), Shutdown.time()) :: pid
-  def start(name, table, time) do
+  # A turn takes so many milliseconds. In each, one starter is told to end, or so many workers.
+  @turn 1
+  @workers 64
+
+  # After so many turns without a starter that waits, the workers of others are told.
+  @patience 20
+
+  @doc """
+  Starts the sweeper of a server, or, if that is `nil`, of a registry that was killed and whose own sweeper
+  is dead; unless that is gone. `time` is how long workers have to end.
+  """
+  @spec start(GenRegistry.name(), Table.key(), Shutdown.time(), server :: pid | nil) :: pid | nil
+  def start(name, table, time, server) do
     # Not linked: it outlives the server.
-    {:ok, sweeper} = GenServer.start(__MODULE__, {name, self(), table, time})
-    Table.track(table, sweeper, nil)
-    sweeper
+    case GenServer.start(__MODULE__, {name, server, table, time}) do
+      {:ok, sweeper} -> sweeper
+      # Nothing of it is left.
+      :ignore -> nil
+    end
   end
 
   @doc """
@@ -52,6 +76,10 @@ defmodule GenRegistry.Sweeper do
   @spec finish(pid) :: :ok
   def finish(sweeper), do: tell(sweeper, :finish)
 
+  @doc "Tells it that a starter whose server was killed waits to be told when to exit."
+  @spec orphaned(pid, starter :: pid) :: :ok
+  def orphaned(sweeper, starter), do: tell(sweeper, {:orphaned, starter})
+
   @doc "Whether a process is a sweeper."
   @spec sweeper?(pid) :: boolean
   def sweeper?(pid), do: Shutdown.module_of(pid) == __MODULE__
@@ -65,26 +93,44 @@ defmodule GenRegistry.Sweeper do
   def init({name, server, table, time}) do
     # A registry that ends sends `:shutdown` to all that have a parent.
     Process.flag(:trap_exit, true)
-    monitor = Process.monitor(server)
-    {:ok, %__MODULE__{name: name, server: server, monitor: monitor, table: table, time: time}}
+    state = %__MODULE__{name: name, server: server, table: table, time: time}
+
+    cond do
+      not Table.set_sweeper(table) -> :ignore
+      server -> {:ok, %{state | monitor: Process.monitor(server)}}
+      true -> {:ok, look_after(state), {:continue, :server_down}}
+    end
+  end
+
+  # What the last sweeper looked after.
+  defp look_after(%{table: table} = state) do
+    starters = for {pid, nil} <- Table.processes(table), pid != self(), do: pid
+    Enum.reduce(Enum.uniq(starters ++ Table.starting(table)), state, &look_after(&2, &1))
+  end
+
+  defp look_after(state, starter) do
+    if is_map_key(state.starters, starter),
+      do: state,
+      else: put_in(state.starters[starter], Process.monitor(starter))
   end
 
   @impl true
-  def handle_info({__MODULE__, {:watch, starter}}, state) do
-    go_on(put_in(state.starters[starter], Process.monitor(starter)))
+  def handle_continue(:server_down, state), do: server_down(state)
+
+  @impl true
+  def handle_info({__MODULE__, {:watch, starter}}, state), do: go_on(look_after(state, starter))
+
+  def handle_info({__MODULE__, {:let_go, starter}}, state), do: go_on(leave(state, starter))
+
+  def handle_info({__MODULE__, :finish}, state), do: go_on(%{state | in_order?: true})
+
+  # It may come before the news of the server's end.
+  def handle_info({__MODULE__, {:orphaned, starter}}, state) do
+    state = look_after(state, starter)
+    go_on(%{state | waiting: :queue.in(starter, state.waiting)})
   end
 
-  def handle_info({__MODULE__, {:let_go, starter}}, state) do
-    {monitor, state} = pop_in(state.starters[starter])
-    if monitor, do: Process.demonitor(monitor, [:flush])
-    go_on(state)
-  end
-
-  def handle_info({__MODULE__, :finish}, state), do: go_on(%{state | monitor: nil})
-
-  def handle_info({:DOWN, server, _, _, _}, %{monitor: server} = state) do
-    go_on(%{state | monitor: nil})
-  end
+  def handle_info({:DOWN, server, _, _, _}, %{monitor: server} = state), do: server_down(state)
 
   def handle_info({:DOWN, monitor, _, starter, _}, state)
       when :erlang.map_get(starter, state.starters) == monitor do
@@ -102,9 +148,31 @@ defmodule GenRegistry.Sweeper do
     go_on(gone(%{state | orphans: orphans}, starter))
   end
 
+  def handle_info({:DOWN, monitor, _, _, _}, state) when is_map_key(state.told, monitor) do
+    go_on(%{state | told: Map.delete(state.told, monitor)})
+  end
+
   def handle_info({:time_is_over, pids}, state) do
     Shutdown.kill_late(pids, state.time)
     go_on(state)
+  end
+
+  def handle_info({__MODULE__, :turn}, state), do: state |> turn() |> go_on()
+
+  def handle_info({__MODULE__, {:late, workers}}, state) do
+    Shutdown.kill_late(workers, state.time)
+    go_on(state)
+  end
+
+  # A start may take for ever: what it has begun goes with its starter.
+  def handle_info({__MODULE__, :late}, state) do
+    waiting = MapSet.new(:queue.to_list(state.waiting))
+
+    for {starter, _monitor} <- state.starters,
+        starter not in waiting,
+        do: Process.exit(starter, :kill)
+
+    go_on(%{state | late?: true})
   end
 
   def handle_info(_message, state), do: go_on(state)
@@ -120,6 +188,14 @@ defmodule GenRegistry.Sweeper do
   @impl true
   def handle_cast(_message, state), do: go_on(state)
 
+  defp leave(state, starter) do
+    {monitor, state} = pop_in(state.starters[starter])
+    if monitor, do: Process.demonitor(monitor, [:flush])
+    state
+  end
+
+  ## What dead starters had begun
+
   # All processes of the VM have to be looked at: once for all starters that have died by now.
   defp sweep(state, starters) do
     state = Enum.reduce(starters, state, &put_in(&2.left[&1], 0))
@@ -130,15 +206,15 @@ defmodule GenRegistry.Sweeper do
     # workers that were registered.
     for {pid, starter} <- children, do: Shutdown.signal(pid, starter)
 
-    # From here on, whoever opens the registry's name next knows of the others. An earlier sweeper, which
-    # was killed, may have tracked some already.
+    # An earlier sweeper, which was killed, may have tracked some already.
     orphans =
       for {pid, starter} = child <- children,
-          Table.track(state.table, pid, starter) or Table.without_id?(state.name, pid),
+          Table.track(state.table, pid, starter) or not Table.has_id?(state.table, pid),
           do: child
 
     state = Enum.reduce(orphans, state, &await/2)
-    kill_at_the_end(Shutdown.milliseconds(state.time), for({pid, _starter} <- orphans, do: pid))
+    time = if state.late?, do: 0, else: Shutdown.milliseconds(state.time)
+    kill_at_the_end(time, for({pid, _starter} <- orphans, do: pid))
     Enum.reduce(starters, state, &report_if_swept/2)
   end
 
@@ -155,10 +231,16 @@ defmodule GenRegistry.Sweeper do
     report_if_swept(starter, update_in(state.left[starter], &(&1 - 1)))
   end
 
-  defp report_if_swept(starter, state) do
+  defp report_if_swept(starter, %{table: table} = state) do
     case state.left do
       %{^starter => 0} ->
-        send(state.server, {:swept, starter})
+        Table.give_back(table, starter)
+        Table.end_start(table, starter)
+
+        if state.monitor,
+          do: send(state.server, {:swept, starter}),
+          else: Earlier.start_is_over(state.name, starter)
+
         %{state | left: Map.delete(state.left, starter)}
 
       %{} ->
@@ -166,10 +248,75 @@ defmodule GenRegistry.Sweeper do
     end
   end
 
-  # Its work is over when nobody is left of whom it would have to know.
-  defp go_on(%{monitor: nil, dead: [], starters: starters, orphans: orphans} = state)
-       when starters == %{} and orphans == %{} do
-    {:stop, :normal, state}
+  ## What a killed registry has left
+
+  defp server_down(state) do
+    after_time(state, :late)
+    {:noreply, next_turn(%{state | monitor: nil, in_order?: false, idle: 0})}
+  end
+
+  defp after_time(state, message) do
+    time = Shutdown.milliseconds(state.time)
+    if time != :infinity, do: Process.send_after(self(), {__MODULE__, message}, time)
+  end
+
+  defp next_turn(state) do
+    Process.send_after(self(), {__MODULE__, :turn}, @turn)
+    state
+  end
+
+  defp turn(state) do
+    case :queue.out(state.waiting) do
+      {{:value, starter}, waiting} ->
+        # First, so that it is not swept after.
+        state = leave(state, starter)
+        Starter.exit(starter)
+        next_turn(%{state | waiting: waiting, idle: 0})
+
+      {:empty, _waiting} ->
+        tell_workers(state)
+    end
+  end
+
+  defp tell_workers(%{untold: [], idle: idle} = state) when idle < @patience,
+    do: next_turn(%{state | idle: idle + 1})
+
+  defp tell_workers(%{untold: []} = state) do
+    told = MapSet.new(Map.values(state.told))
+    alive = Shutdown.alive(state.table, self())
+
+    case for({pid, parent} = worker <- alive, parent != nil, pid not in told, do: worker) do
+      [] -> %{state | idle: nil}
+      untold -> tell_workers(%{state | untold: untold})
+    end
+  end
+
+  defp tell_workers(state) do
+    {now, untold} = Enum.split(state.untold, @workers)
+    now = for {pid, _parent} = worker <- now, Table.alive?(pid), do: worker
+    for {pid, parent} <- now, do: Shutdown.signal(pid, parent)
+    after_time(state, {:late, for({pid, _parent} <- now, do: pid)})
+    told = for {pid, _parent} <- now, into: state.told, do: {Process.monitor(pid), pid}
+    next_turn(%{state | untold: untold, told: told})
+  end
+
+  ## When its work is over
+
+  # When nobody is left of whom it would have to know.
+  defp go_on(%{starters: starters, orphans: orphans, told: told, dead: [], idle: nil} = state)
+       when starters == %{} and orphans == %{} and told == %{} do
+    cond do
+      state.in_order? -> {:stop, :normal, state}
+      state.monitor -> {:noreply, state}
+      Shutdown.alive(state.table, self()) == [] -> {:stop, :normal, state}
+      true -> {:noreply, next_turn(%{state | idle: @patience})}
+    end
+  end
+
+  defp go_on(%{monitor: nil, idle: nil} = state) do
+    if :queue.is_empty(state.waiting),
+      do: {:noreply, state},
+      else: {:noreply, next_turn(%{state | idle: 0})}
   end
 
   defp go_on(state), do: {:noreply, state}

@@ -4,10 +4,13 @@ defmodule GenRegistry.Table do
   # their caller; writes go by the handle that `open/1` gave, so that a late one of a registry that
   # is gone can never reach its successor.
 
-  alias GenRegistry.{Native, Sealed}
+  alias GenRegistry.{Earlier, Native, Sealed}
 
   @typedoc "One registry's table, from `open/1` until the registry is gone."
   @opaque t :: reference
+
+  @typedoc "A registry's table, for whoever comes after that. What is gone has no processes."
+  @type key :: {GenRegistry.name(), number :: non_neg_integer}
 
   @typedoc """
   Who started a process: its starter, or nobody, for starters and the server itself. A guest, which
@@ -69,10 +72,6 @@ defmodule GenRegistry.Table do
       :not_running -> not_running(name)
     end
   end
-
-  @doc "Whether a registry of this name runs, in which a process has no id and is not being stopped."
-  @spec without_id?(GenRegistry.name(), pid) :: boolean
-  def without_id?(name, pid), do: Native.lookup_id(name, pid) == :not_found
 
   @doc "How many entries there are."
   @spec count(GenRegistry.name()) :: non_neg_integer
@@ -147,12 +146,11 @@ defmodule GenRegistry.Table do
   end
 
   @doc """
-  Every process of the registry of this name, or of the last one if none runs: workers, also those
-  that are being stopped, and sweepers, with their parents; and starters, and the server, which have
-  none. Guests are not among them.
+  Every process of a registry: workers, also those that are being stopped, and what starts have left, with
+  their parents; and starters, the sweeper, and the server, which have none. Guests are not among them.
   """
-  @spec processes(GenRegistry.name()) :: [{pid, parent}]
-  def processes(name), do: Native.processes(name)
+  @spec processes(t | key) :: [{pid, parent}]
+  def processes(table), do: Native.processes(table)
 
   @doc "The process that opened the table of this name, whoever has the name itself by now."
   @spec owner(GenRegistry.name()) :: pid | nil
@@ -184,31 +182,31 @@ defmodule GenRegistry.Table do
   With a bound, it has room for so many children: workers that have a parent, registered or
   promised. One that is registered without a parent takes none of it.
 
-  Of the last registry of the name, no process is alive. Its guests that are keep their ids.
+  What earlier registries of the name have left stays in their tables, see `GenRegistry.Earlier`, but for
+  guests: those keep their ids, in this one.
   """
   @spec open(GenRegistry.name(), max_children :: non_neg_integer | :infinity) :: t
   def open(name, max_children) do
-    # The VM may not have said yet of each that it is dead.
-    for {pid, _parent} <- Native.processes(name), do: Native.forget(name, pid)
-    reopen(name, max_children)
+    table = claim(name, max_children)
+    Earlier.take_over(table)
+    Native.publish(table)
+    table
   end
 
-  defp reopen(name, max_children) do
-    case Native.open(name, max_children) do
-      table when is_reference(table) ->
-        table
-
-      :busy ->
-        :erlang.yield()
-        reopen(name, max_children)
+  defp claim(name, max_children) do
+    with server when is_pid(server) <- Native.open(name, max_children) do
+      # It has lost its name.
+      Process.exit(server, :kill)
+      :erlang.yield()
+      claim(name, max_children)
     end
   end
 
-  @doc "Refuses registrations from now on. Reads go on."
+  @doc "Has no more workers start. Reads go on."
   @spec seal(t) :: :ok
   def seal(table), do: Native.seal(table)
 
-  @doc "Ends reads, and refuses registrations from now on."
+  @doc "Ends reads too."
   @spec close(t) :: :ok
   def close(table), do: Native.close(table)
 
@@ -217,7 +215,7 @@ defmodule GenRegistry.Table do
   the id already becomes the worker.
 
     * `:dead` - the worker has died already
-    * `:closed` - the registry is going down
+    * `:closed` - the registry is going down. The worker is registered all the same, a guest is not
     * `:pid_taken` - the process belongs to this registry already
     * `{:id_taken, pid}` - the id has a live worker
     * `:id_too_large` - the term can be no id
@@ -229,6 +227,10 @@ defmodule GenRegistry.Table do
          do: register(table, Sealed.measured(id), pid, parent)
   end
 
+  @doc "Whether a process has an id, or is being stopped."
+  @spec has_id?(t | key, pid) :: boolean
+  def has_id?(table, pid), do: Native.has_id(table, pid)
+
   @doc """
   Takes an id out of sight, unless it is a guest's. Its worker is still among `processes/1` until it
   is dead.
@@ -238,7 +240,7 @@ defmodule GenRegistry.Table do
     with :sealed <- Native.retire(table, id), do: retire(table, Sealed.measured(id))
   end
 
-  @doc "Frees an id if it is a guest's. While no registry runs, it goes by the last one's table."
+  @doc "Frees an id if it is a guest's, whether a registry runs or not."
   @spec release(GenRegistry.name(), term) :: :ok
   def release(name, id) do
     case Native.release(name, id) do
@@ -254,7 +256,7 @@ defmodule GenRegistry.Table do
   Makes a process, also one that was a guest, one of `processes/1` until it is dead. Answers whether
   it was none yet.
   """
-  @spec track(t, pid, parent) :: boolean
+  @spec track(t | key, pid, parent) :: boolean
   def track(table, pid, parent), do: Native.track(table, pid, parent)
 
   @doc """
@@ -287,13 +289,37 @@ defmodule GenRegistry.Table do
          do: promised(table, Sealed.measured(id), starter)
   end
 
-  @doc "The calling process begins the start of the worker of an id of the registry of this name."
-  @spec begin_start(GenRegistry.name(), term) :: :ok
-  def begin_start(name, id), do: Native.begin_start(name, id)
+  @doc "The calling process begins the start of the worker of an id, unless the registry is `:closed`."
+  @spec begin_start(t, term) :: :ok | :closed
+  def begin_start(table, id) do
+    with :sealed <- Native.begin_start(table, id), do: begin_start(table, Sealed.measured(id))
+  end
 
-  @doc "The calling process is not busy with a start any more, as if it had died."
-  @spec end_start :: :ok
-  def end_start, do: Native.end_start()
+  @doc """
+  The start in which a process was is over: what it has left is registered, or gone. `:closed` if somebody
+  may wait for that, see `GenRegistry.Earlier`.
+  """
+  @spec end_start(t | key, pid) :: :ok | :closed
+  def end_start(table, pid), do: Native.end_start(table, pid)
+
+  @doc "Who is in a start, and who died in one that is not over."
+  @spec starting(t | key) :: [starter :: pid]
+  def starting(table), do: Native.starting(table)
+
+  @doc "The process that ends what a registry leaves, if it is alive."
+  @spec sweeper(t | key) :: pid | nil
+  def sweeper(table) do
+    sweeper = Native.sweeper(table)
+    if alive?(sweeper), do: sweeper
+  end
+
+  @doc "Makes the calling process the sweeper, unless the registry is gone. Then it is not, while that lives."
+  @spec set_sweeper(t | key) :: boolean
+  def set_sweeper(table), do: Native.set_sweeper(table)
+
+  @doc "By what others than its own processes find a registry."
+  @spec key(t) :: key
+  def key(table), do: Native.key(table)
 
   @doc """
   The first of these processes that is busy, of any registry of this VM: with a start, or, as
@@ -337,7 +363,7 @@ defmodule GenRegistry.Table do
   def end_wait(pid), do: Native.end_wait(pid)
 
   @doc "Gives back what a starter was promised and has not used."
-  @spec give_back(t, starter :: pid) :: :ok
+  @spec give_back(t | key, starter :: pid) :: :ok
   def give_back(table, starter), do: Native.give_back(table, starter)
 
   @doc """

@@ -381,9 +381,10 @@ defmodule GenRegistry.CirclesTest do
       # It starts a guild, and has asked for the user, which the registry has not read yet.
       starting_guild =
         spawn_link(fn ->
-          :ok = GenRegistry.Table.begin_start(guilds, 1)
+          table = :sys.get_state(guilds).table
+          :ok = GenRegistry.Table.begin_start(table, 1)
           send(test, {:closed, GenRegistry.Table.begin_wait(self(), users, 1)})
-          receive do: (:end -> GenRegistry.Table.end_start())
+          receive do: (:end -> GenRegistry.Table.end_start(table, self()))
         end)
 
       assert_receive {:closed, []}

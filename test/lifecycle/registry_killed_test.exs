@@ -13,6 +13,8 @@ defmodule GenRegistry.RegistryKilledTest do
 
   import Lifecycle
 
+  alias GenRegistry.Table
+
   @kills String.to_integer(System.get_env("KILLS", "1000"))
 
   test "no id has two workers, though the registry is killed time and again", context do
@@ -39,41 +41,198 @@ defmodule GenRegistry.RegistryKilledTest do
   end
 
   describe "what a killed registry leaves" do
-    test "has its time, then is gone before the next one serves", context do
+    defp agent do
+      {:ok, pid} = Agent.start(fn -> nil end)
+      pid
+    end
+
+    test "holds up only its own ids, hidden but for lookup_id", context do
       registry = registry(context, worker_shutdown: :infinity)
       worker = start!(registry, :id, held_at_end(:end))
       plain = start!(registry, :plain)
       server = Process.whereis(registry)
       kill(server)
-
-      # Nobody reads what may be there no more.
-      for read <- [
-            &GenRegistry.lookup(&1, :id),
-            &GenRegistry.count/1,
-            &GenRegistry.sample/1,
-            &GenRegistry.to_list/1,
-            &GenRegistry.reduce(&1, 0, fn _, n -> n + 1 end),
-            &GenRegistry.start(&1, :id, [plain()]),
-            &GenRegistry.lookup_or_start(&1, :id, [plain()])
-          ] do
-        assert_raise ArgumentError, ~r/unknown registry/, fn -> read.(registry) end
-      end
-
+      restarted(registry, server)
       assert reached({:end, :shutdown}) == worker
       down(plain)
-      until(fn -> Process.whereis(registry) not in [nil, server] end)
-      next = Process.whereis(registry)
-      stop = ask(:stop, registry, :id)
-      by_pid = ask(:start, next, :id, [held(:next)])
-      assert_raise ArgumentError, fn -> GenRegistry.count(registry) end
 
-      monitor = watch(worker)
+      assert GenRegistry.lookup(registry, :id) == {:error, :not_found}
+      assert {GenRegistry.count(registry), GenRegistry.to_list(registry)} == {0, []}
+      assert Supervisor.which_children(registry) == []
+      assert GenRegistry.lookup_id(registry, worker) == {:ok, :id}
+      assert %{count: 0, stopping: 1, starting: 0} = GenRegistry.info(registry)
+      other = start!(registry, :other)
+
+      stop = ask(:stop, registry, :id)
+      start = ask(:start, registry, :id, [held(:next)])
+      agent = agent()
+      register = ask(fn -> GenRegistry.register_name({registry, :id}, agent) end)
+      assert_waits(stop, registry)
+      assert %{count: 1, stopping: 1, starting: 0} = GenRegistry.info(registry)
+      for asker <- [start, register], do: assert_waits(asker, registry)
       go(worker)
+      assert answer(stop) == :ok
+      next = reached(:next)
+      refute Process.alive?(worker)
+      go(next)
+      assert answer(start) == {:ok, next}
+      assert answer(register) == :no
+      assert Enum.sort(GenRegistry.to_list(registry)) == [id: next, other: other]
+      until(fn -> GenRegistry.info(registry).stopping == 0 end)
+    end
+
+    test "is ended at once when somebody asks for its id", context do
+      registry = registry(context)
+      worker = start!(registry, :id, held_at_end(:end))
+      sweeper = sweeper(starter(worker))
+      server = Process.whereis(registry)
+      # It would have them end in their turn.
+      :sys.suspend(sweeper)
+      kill(server)
+      restarted(registry, server)
+      assert LifecycleWorker.run(worker, fn -> :goes_on end) == :goes_on
+      start = ask(:start, registry, :id, [plain()])
+      assert reached({:end, :shutdown}) == worker
+      assert_waits(start, registry)
+      go(worker)
+      assert {:ok, next} = answer(start)
+      :sys.resume(sweeper)
+      down(sweeper)
+      assert GenRegistry.to_list(registry) == [id: next]
+      assert Process.alive?(next)
+    end
+
+    test "need not wait for its own end", context do
+      registry = registry(context)
+      [first, second] = for id <- 1..2, do: start!(registry, id)
+      sweeper = sweeper(starter(first))
+      server = Process.whereis(registry)
+      :sys.suspend(sweeper)
+      kill(server)
+      restarted(registry, server)
+      stopped = LifecycleWorker.run(first, fn -> GenRegistry.stop(registry, 1) end)
+      assert stopped == :ok
+      started = LifecycleWorker.run(second, fn -> GenRegistry.start(registry, 2, [plain()]) end)
+      assert started == {:error, {:deadlock, [{registry, 2}]}}
+      registered = fn -> GenRegistry.register_name({registry, 2}, self()) end
+      assert LifecycleWorker.run(second, registered) == :no
+      monitors = for pid <- [first, second], do: watch(pid)
+      :sys.resume(sweeper)
+      for monitor <- monitors, do: assert(down_of(monitor) == :shutdown)
+    end
+
+    test "has its place among the children", context do
+      registry = registry(context, worker_shutdown: :infinity, max_children: 2)
+      worker = start!(registry, 1, held_at_end(:end))
+      start = ask(:start, registry, 2, [held(:init)])
+      init = reached(:init)
+      server = Process.whereis(registry)
+      kill(server)
+      restarted(registry, server)
+      assert {:exit, _} = answer(start)
+      assert reached({:end, :shutdown}) == worker
+      assert GenRegistry.start(registry, 3, [plain()]) == {:error, :max_children}
+      # Those have their place when the old ones are gone.
+      starts = for id <- 1..2, do: ask(:start, registry, id, [plain()])
+      for start <- starts, do: assert_waits(start, registry)
+      for pid <- [worker, init], do: go(pid)
+      for start <- starts, do: assert({:ok, _} = answer(start))
+      assert GenRegistry.start(registry, 3, [plain()]) == {:error, :max_children}
+    end
+
+    # Ids of which only the VM can make a hash, too.
+    for {what, id} <- [{"", :id}, {", of any kind", quote(do: {&is_atom/1, <<1::3>>})}] do
+      test "may be a worker that was being stopped#{what}", context do
+        registry = registry(context, worker_shutdown: :infinity)
+        id = unquote(id)
+        worker = start!(registry, id, held_at_end(:end))
+        ask(:stop, registry, id)
+        assert reached({:end, :shutdown}) == worker
+        server = Process.whereis(registry)
+        kill(server)
+        restarted(registry, server)
+        assert GenRegistry.lookup_id(registry, worker) == {:ok, id}
+        start = ask(:start, registry, id, [plain()])
+        assert_waits(start, registry)
+        start!(registry, :other)
+        go(worker)
+        assert {:ok, _} = answer(start)
+      end
+
+      test "may be a worker that was refused#{what}", context do
+        registry = registry(context, worker_shutdown: :infinity)
+        id = unquote(id)
+        test = self()
+
+        refused = fn ->
+          Process.flag(:trap_exit, true)
+          wait(test, :init)
+          {:ok, fn reason -> wait(test, {:end, reason}) end}
+        end
+
+        start = ask(:start, registry, id, [refused])
+        init = reached(:init)
+        # As if it had taken the id without asking.
+        guest = agent()
+        :ok = Table.register(:sys.get_state(registry).table, id, guest, guest)
+        go(init)
+        assert reached({:end, :shutdown}) == init
+        server = Process.whereis(registry)
+        assert answer(start) == {:error, {:already_started, guest}}
+        kill(server)
+        restarted(registry, server)
+        assert GenRegistry.lookup(registry, id) == {:ok, guest}
+        kill(guest)
+        start = ask(:start, registry, id, [plain()])
+        assert_waits(start, registry)
+        go(init)
+        assert {:ok, _} = answer(start)
+      end
+
+      test "may be a start, which goes on#{what}", context do
+        registry = registry(context, worker_shutdown: :infinity)
+        id = unquote(id)
+        asker = ask(:start, registry, id, [held(:init)])
+        init = reached(:init)
+        monitor = watch(init)
+        server = Process.whereis(registry)
+        kill(server)
+        assert {:exit, _} = answer(asker)
+        restarted(registry, server)
+        assert GenRegistry.info(registry).stopping == 1
+        start = ask(:lookup_or_start, registry, id, [plain()])
+        stop = ask(:stop, registry, id)
+        assert_waits(start, registry)
+        start!(registry, :other)
+        go(init)
+        assert down_of(monitor) == :shutdown
+        assert {:ok, _} = answer(start)
+        assert answer(stop) == :ok
+      end
+    end
+
+    test "begins nothing more", context do
+      registry = registry(context, worker_shutdown: :infinity, max_starting: 1)
+      start = ask(:start, registry, 1, [held(:init)])
+      init = reached(:init)
+      starter = starter(init)
+      go(init)
+      assert {:ok, worker} = answer(start)
+      # The server gives it the next start, of which it has not heard.
+      :erlang.suspend_process(starter)
+      late = ask(:start, registry, 2, [held(:late)])
+      :sys.get_state(registry)
+      server = Process.whereis(registry)
+      kill(server)
+      restarted(registry, server)
+      assert {:exit, _} = answer(late)
+      next = start!(registry, 2)
+      monitor = watch(worker)
+      :erlang.resume_process(starter)
       assert down_of(monitor) == :shutdown
-      assert answer(stop) == {:error, :not_found}
-      reached(:next) |> go()
-      assert {:ok, new} = answer(by_pid)
-      assert GenRegistry.to_list(registry) == [id: new]
+      down(starter)
+      refute_received {:late, _}
+      assert GenRegistry.to_list(registry) == [{2, next}]
     end
 
     test "is killed when its time is over", context do
@@ -93,19 +252,15 @@ defmodule GenRegistry.RegistryKilledTest do
 
       monitors = Enum.map(workers, &watch/1)
       server = Process.whereis(registry)
-
-      time =
-        timed(fn ->
-          kill(server)
-          restarted(registry, server)
-        end)
-
-      for {pid, monitor} <- Enum.zip(workers, monitors),
-          do: assert(ended(pid, monitor) == :killed)
-
+      time = timed(fn -> kill_and_await(registry, server, monitors) end)
       assert time >= 100
-      assert :sys.get_state(registry).worker_shutdown == 100
       assert GenRegistry.count(registry) == 0
+    end
+
+    defp kill_and_await(registry, server, monitors) do
+      kill(server)
+      for monitor <- monitors, do: assert(down_of(monitor) == :killed)
+      restarted(registry, server)
     end
 
     test "is asked to end though it has no link", context do
@@ -143,125 +298,161 @@ defmodule GenRegistry.RegistryKilledTest do
 
       asker = ask(:start, registry, :id, [hanging])
       without_link = ask(:start, registry, :other, [:without_link, hanging])
-      inits = for _ <- 1..2, do: reached(:init)
-      monitors = Enum.map(inits, &watch/1)
+      monitors = for _ <- 1..2, do: watch(reached(:init))
       server = Process.whereis(registry)
       kill(server)
       assert {:exit, _} = answer(asker)
       assert {:exit, _} = answer(without_link)
       restarted(registry, server)
-      for {pid, monitor} <- Enum.zip(inits, monitors), do: assert(ended(pid, monitor) == :killed)
-    end
-
-    test "may be a start that ends, which is ended", context do
-      registry = registry(context, worker_shutdown: :infinity)
-      asker = ask(:start, registry, :id, [held(:init)])
-      init = reached(:init)
-      monitor = watch(init)
-      server = Process.whereis(registry)
-      kill(server)
-      assert {:exit, _} = answer(asker)
-      go(init)
-      assert down_of(monitor) == :shutdown
-      restarted(registry, server)
-      assert GenRegistry.count(registry) == 0
+      start = ask(:start, registry, :id, [plain()])
+      for monitor <- monitors, do: assert(down_of(monitor) == :killed)
+      assert {:ok, _} = answer(start)
     end
 
     test "may be what a killed starter had begun", context do
-      registry = registry(context, worker_shutdown: 100)
+      registry = registry(context, worker_shutdown: :infinity)
       server = Process.whereis(registry)
-      asker = ask(:start, registry, :id, [:without_link, held(:init)])
-      init = reached(:init)
+      asker = ask(:start, registry, :id, [held_twice()])
+      begun = reached(:init)
 
       # The server does not hear of it any more.
       :sys.suspend(server)
-      kill(starter(init))
+      kill(starter(begun))
       kill(server)
       assert {:exit, _} = answer(asker)
       restarted(registry, server)
-      refute Process.alive?(init)
+      start = ask(:start, registry, :id, [plain()])
+      assert_waits(start, registry)
+      go(begun)
+      assert reached({:end, :killed}) == begun
+      assert_waits(start, registry)
+      go(begun)
+      assert {:ok, _} = answer(start)
+      refute Process.alive?(begun)
     end
 
-    # While one waits for it, that one is killed too. What it had begun must not reach the next one.
-    test "is killed by the one that waited first, and the next one is spared", context do
-      # To find what a starter had begun, all processes are looked at: so many take a while.
-      idle = for _ <- 1..50_000, do: spawn(&hang/0)
-      registry = registry(context, worker_shutdown: 100)
-
-      held = held(:init)
-
-      init = fn ->
-        {:parent, parent} = Process.info(self(), :parent)
-        Process.unlink(parent)
-        held.()
-      end
-
-      for n <- 1..5 do
-        {begun, helper, second} = killed_while_it_waits(registry, n, init)
-        restarted(registry, second)
-        refute Process.alive?(begun)
-        third = Process.whereis(registry)
-        worker = start!(registry, n)
-        down(helper)
-        assert Process.whereis(registry) == third
-        assert GenRegistry.lookup(registry, n) == {:ok, worker}
-        assert Process.alive?(worker)
-      end
-
-      Enum.each(idle, &Process.exit(&1, :kill))
+    defp ended_of(worker) do
+      receive do: ({{:end, reason}, ^worker} -> {:end, reason})
     end
 
-    # Kills a registry in a start, and the next one while its helper waits for what was begun.
-    # Should it have waited already, on a busy machine, once more.
-    defp killed_while_it_waits(registry, id, init) do
-      first = Process.whereis(registry)
-      ask(:start, registry, id, [init])
+    # An init, and then an end, that wait.
+    defp held_twice do
+      test = self()
+      trapping = held_at_end(:end)
+
+      fn ->
+        Process.flag(:trap_exit, true)
+        wait(test, :init)
+        trapping.()
+      end
+    end
+
+    test "is ended though its starter and its sweeper are killed too", context do
+      registry = registry(context, worker_shutdown: :infinity)
+      worker = start!(registry, :worker, held_at_end(:end))
+      asker = ask(:start, registry, :id, [held_twice()])
       begun = reached(:init)
+      server = Process.whereis(registry)
       starter = starter(begun)
       sweeper = sweeper(starter)
-
-      kill(first)
-      until(fn -> Process.whereis(registry) not in [nil, first] end)
-      second = Process.whereis(registry)
-
-      case watcher_beside(starter, sweeper) do
-        nil ->
-          restarted(registry, first)
-          killed_while_it_waits(registry, id, init)
-
-        helper ->
-          kill(second)
-          {begun, helper, second}
-      end
+      :erlang.suspend_process(sweeper)
+      :sys.suspend(server)
+      for pid <- [starter, sweeper, server], do: kill(pid)
+      assert {:exit, _} = answer(asker)
+      restarted(registry, server)
+      starts = for id <- [:id, :worker], do: ask(:start, registry, id, [plain()])
+      for start <- starts, do: assert_waits(start, registry)
+      assert {:end, _reason} = ended_of(worker)
+      go(worker)
+      go(begun)
+      assert {:end, :killed} = ended_of(begun)
+      go(begun)
+      for start <- starts, do: assert({:ok, _} = answer(start))
     end
 
-    # Who else watches a starter; `nil` if that is dead.
-    defp watcher_beside(starter, sweeper) do
-      with {:monitored_by, watchers} <- Process.info(starter, :monitored_by) do
-        Enum.find(watchers, &(is_pid(&1) and &1 != sweeper)) || watcher_beside(starter, sweeper)
-      end
-    end
-
-    # It knows them all the same.
-    test "is known to the one that follows one that was killed before it served", context do
+    test "has its time once, however often the next ones are killed", context do
       registry = registry(context, worker_shutdown: :infinity)
       worker = start!(registry, :id, held_at_end(:end))
+      sweeper = sweeper(starter(worker))
 
-      last =
-        for _ <- 1..3, reduce: Process.whereis(registry) do
-          last ->
-            kill(last)
-            until(fn -> Process.whereis(registry) not in [nil, last] end)
-            Process.whereis(registry)
-        end
+      for n <- 1..5 do
+        server = Process.whereis(registry)
+        start!(registry, n)
+        kill(server)
+        restarted(registry, server)
+      end
 
       assert reached({:end, :shutdown}) == worker
-      assert Process.alive?(worker)
-      assert_raise ArgumentError, fn -> GenRegistry.count(registry) end
+      # That is the one that says how long it has.
+      assert Process.alive?(sweeper)
+      assert GenRegistry.lookup_id(registry, worker) == {:ok, :id}
+      start = ask(:start, registry, :id, [plain()])
+      assert_waits(start, registry)
       go(worker)
-      down(worker)
-      until(fn -> is_integer(attempt(fn -> GenRegistry.count(registry) end)) end)
-      assert Process.whereis(registry) == last
+      assert {:ok, _} = answer(start)
+      down(sweeper)
+    end
+
+    test "is waited for when the next one ends in order", context do
+      registry = registry(context, worker_shutdown: :infinity)
+      worker = start!(registry, :id, held_at_end(:end))
+      server = Process.whereis(registry)
+      kill(server)
+      restarted(registry, server)
+      next = Process.whereis(registry)
+      other = start!(registry, :other, held_at_end(:other))
+      ends = ask(fn -> end_registry(registry) end)
+      assert reached({:end, :shutdown}) == worker
+      assert reached({:other, :shutdown}) == other
+      go(other)
+      down(other)
+      assert GenRegistry.stop(registry, :id) == :ok
+      assert GenRegistry.start(registry, :id, [plain()]) == {:error, :shutdown}
+      assert Process.alive?(next)
+      go(worker)
+      assert answer(ends) == :ok
+      refute Process.alive?(worker)
+    end
+
+    test "is ended by one whose server has lost its name, too", context do
+      registry = registry(context, worker_shutdown: :infinity)
+      worker = start!(registry, :id, held_at_end(:end))
+      server = Process.whereis(registry)
+      monitor = watch(server)
+      Process.unregister(registry)
+      {:ok, other} = GenRegistry.start_link(LifecycleWorker, name: registry)
+      assert down_of(monitor) == :killed
+      assert reached({:end, :shutdown}) == worker
+      start = ask(:start, other, :id, [plain()])
+      assert_waits(start, other)
+      go(worker)
+      assert {:ok, _} = answer(start)
+      stop_supervised!(registry)
+    end
+
+    test "leaves the next one its guests", context do
+      registry = registry(context, worker_shutdown: :infinity)
+      guests = for id <- 1..2_000, do: {{:guest, id}, agent()}
+      for {id, pid} <- guests, do: :yes = GenRegistry.register_name({registry, id}, pid)
+      worker = start!(registry, :id, held_at_end(:end))
+
+      for _ <- 1..3 do
+        server = Process.whereis(registry)
+        kill(server)
+        restarted(registry, server)
+        assert Enum.sort(GenRegistry.to_list(registry)) == Enum.sort(guests)
+      end
+
+      assert reached({:end, :shutdown}) == worker
+      {gone, stay} = Enum.split(guests, 1_000)
+      for {id, _pid} <- gone, do: :ok = GenRegistry.unregister_name({registry, id})
+      assert Enum.sort(GenRegistry.to_list(registry)) == Enum.sort(stay)
+      for {_id, pid} <- stay, do: kill(pid)
+      assert GenRegistry.count(registry) == 0
+      go(worker)
+      # Nothing holds the tables of those that are gone.
+      table = :sys.get_state(registry).table
+      until(fn -> GenRegistry.Native.earlier(table) == [] end)
     end
   end
 

@@ -70,6 +70,14 @@ defmodule Reload do
     {:ok, _} = Supervisor.restart_child(supervisor, R)
   end
 
+  @doc """
+  Returns when nothing of earlier registries is left. Their processes would load the module if it was not
+  there.
+  """
+  def settled! do
+    if GenRegistry.Native.earlier(:sys.get_state(R).table) != [], do: settled!()
+  end
+
   @doc "What a call raises, or exits with."
   def failure(fun) do
     {:answered, fun.()}

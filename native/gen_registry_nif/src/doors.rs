@@ -15,7 +15,7 @@ use rustler::{Encoder, Env, ResourceArc, Term};
 
 use crate::hot::{Failed, with_id};
 use crate::memory::Allocator;
-use crate::registry::Handle;
+use crate::registry::Registry;
 
 /// What is known of a point in the code.
 #[derive(Default)]
@@ -185,15 +185,16 @@ fn door_cpu_time() -> i64 {
 
 fn insert<'a>(
     env: Env<'a>,
-    [handle, id, number]: [Term<'a>; 3],
+    [registry, id, number]: [Term<'a>; 3],
     limit: usize,
 ) -> Result<Term<'a>, Failed> {
-    let (Ok(handle), Ok(number)) = (handle.decode::<ResourceArc<Handle>>(), number.decode()) else {
+    let (Ok(registry), Ok(number)) = (registry.decode::<ResourceArc<Registry>>(), number.decode())
+    else {
         return Err(Failed::BadArg);
     };
     let pid = made_up(number).ok_or(Failed::BadArg)?;
     let done = with_id(id, limit, |id| {
-        let table = handle.registry.table();
+        let table = registry.table();
         table.insert(id, Worker { pid, parent: None }).is_ok()
     })?;
     Ok(done.encode(env))
@@ -201,9 +202,9 @@ fn insert<'a>(
 crate::hot::nif!(c"door_insert", 3, insert);
 
 #[rustler::nif]
-fn door_down(handle: ResourceArc<Handle>, number: u64) {
+fn door_down(registry: ResourceArc<Registry>, number: u64) {
     if let Some(pid) = made_up(number) {
-        handle.registry.forget(pid);
+        registry.forget(pid);
     }
 }
 

@@ -17,6 +17,7 @@ mod asked;
 mod copied;
 #[cfg(feature = "doors")]
 mod doors;
+mod earlier;
 mod external;
 mod flatten;
 mod held;
@@ -41,7 +42,7 @@ use rustler::{Encoder, Env, Error, LocalPid, NifResult, ResourceArc, Term};
 
 use crate::copied::Copied;
 use crate::hot::{Failed, with_id};
-use crate::registry::{Handle, NAMES, Opened, Registered, Registry, Slot, is_alive};
+use crate::registry::{Enter, NAMES, Opened, Registered, Registry, Slot, is_alive};
 use crate::timeslice::{TERM, charge};
 use crate::unflatten::{size, to_term};
 use crate::words::{pid_from_local, pid_from_term, pid_to_term, term_word};
@@ -54,7 +55,6 @@ rustler::init!("Elixir.GenRegistry.Native", load = load);
 
 mod atoms {
     rustler::atoms! {
-        busy,
         closed,
         dead,
         done,
@@ -66,6 +66,7 @@ mod atoms {
         id_too_large,
         nif_panicked,
         nil,
+        none,
         no_node = "no@node",
         not_found,
         not_running,
@@ -73,6 +74,7 @@ mod atoms {
         pid_taken,
         reclaiming_stopped,
         sealed,
+        starter,
         stopped,
     }
 }
@@ -151,11 +153,14 @@ fn lookup_id<'a>(
     let pid = pid_from_term(pid);
     let found = with_table(name, |table, _| {
         let pid = pid?;
-        table.id_of(pid, answer).or_else(|| {
-            // One that is alive is another one than that of this pid's last id.
-            let dead = !is_alive(env, pid);
-            dead.then(|| table.last_id_of(pid, remembered)).flatten()
-        })
+        table
+            .id_of(pid, answer)
+            .or_else(|| NAMES.get(term_word(name))?.left_id_of(pid, answer))
+            .or_else(|| {
+                // One that is alive is another one than that of this pid's last id.
+                let dead = !is_alive(env, pid);
+                dead.then(|| table.last_id_of(pid, remembered)).flatten()
+            })
     });
     match found {
         Some(Some(id)) => id,
@@ -167,21 +172,23 @@ hot::nif!(c"lookup_id", 2, lookup_id);
 
 fn register<'a>(
     env: Env<'a>,
-    [handle, id, pid, parent]: [Term<'a>; 4],
+    [registry, id, pid, parent]: [Term<'a>; 4],
     limit: usize,
 ) -> Result<Term<'a>, Failed> {
-    let (Ok(handle), Some(pid)) = (handle.decode::<ResourceArc<Handle>>(), pid_from_term(pid))
-    else {
+    let (Ok(registry), Some(pid)) = (
+        registry.decode::<ResourceArc<Registry>>(),
+        pid_from_term(pid),
+    ) else {
         return Err(Failed::BadArg);
     };
     let worker = Worker {
         pid,
         parent: pid_from_term(parent),
     };
-    let registered = with_id(id, limit, |id| match handle.register(env, id, worker) {
+    let registered = with_id(id, limit, |id| match registry.register(env, id, worker) {
         Registered::Done => atoms::ok().to_term(env),
         Registered::Dead => atoms::dead().to_term(env),
-        Registered::Refused(Conflict::Closed) => atoms::closed().to_term(env),
+        Registered::Sealed => atoms::closed().to_term(env),
         Registered::Refused(Conflict::PidTaken) => atoms::pid_taken().to_term(env),
         Registered::Refused(Conflict::IdTaken(pid)) => {
             (atoms::id_taken(), pid_to_term(env, pid)).encode(env)
@@ -194,11 +201,15 @@ fn register<'a>(
 }
 hot::nif!(c"register", 4, register);
 
-fn retire<'a>(env: Env<'a>, [handle, id]: [Term<'a>; 2], limit: usize) -> Result<Term<'a>, Failed> {
-    let Ok(handle) = handle.decode::<ResourceArc<Handle>>() else {
+fn retire<'a>(
+    env: Env<'a>,
+    [registry, id]: [Term<'a>; 2],
+    limit: usize,
+) -> Result<Term<'a>, Failed> {
+    let Ok(registry) = registry.decode::<ResourceArc<Registry>>() else {
         return Err(Failed::BadArg);
     };
-    with_id(id, limit, |id| match handle.retire(env, id) {
+    with_id(id, limit, |id| match registry.retire(env, id) {
         Some(guest) if guest.is_guest() => {
             (atoms::guest(), pid_to_term(env, guest.pid)).encode(env)
         }
@@ -229,14 +240,14 @@ hot::nif!(c"id?", 1, is_id);
 
 fn promise<'a>(
     env: Env<'a>,
-    [handle, id, parent]: [Term<'a>; 3],
+    [registry, id, parent]: [Term<'a>; 3],
     limit: usize,
 ) -> Result<Term<'a>, Failed> {
-    let Ok(handle) = handle.decode::<ResourceArc<Handle>>() else {
+    let Ok(registry) = registry.decode::<ResourceArc<Registry>>() else {
         return Err(Failed::BadArg);
     };
     let promised = with_id(id, limit, |id| {
-        handle.promise(env, id, pid_from_term(parent)).encode(env)
+        registry.promise(env, id, pid_from_term(parent)).encode(env)
     });
     match promised {
         Err(Failed::NoId) => Ok(false.encode(env)),
@@ -299,47 +310,50 @@ fn sample<'a>(env: Env<'a>, [name]: [Term<'a>; 1], limit: usize) -> Result<Term<
 hot::nif!(c"sample", 1, sample);
 
 fn scan<'a>(env: Env<'a>, [name, cursor]: [Term<'a>; 2], limit: usize) -> Result<Term<'a>, Failed> {
-    scan_those(env, name, cursor, limit, |_, _| true)
+    let scan = |table: &Table<Copied>, _: &Pinned| scan_table(env, table, cursor, limit, |_| true);
+    with_table(name, scan).unwrap_or(Ok(atoms::not_running().to_term(env)))
 }
 hot::nif!(c"scan", 2, scan);
+
+fn is_guest(table: &Table<Copied>, pid: Pid) -> bool {
+    table.known(pid).is_some_and(Worker::is_guest)
+}
 
 fn scan_children<'a>(
     env: Env<'a>,
     [name, cursor]: [Term<'a>; 2],
     limit: usize,
 ) -> Result<Term<'a>, Failed> {
-    scan_those(env, name, cursor, limit, |table, pid| {
-        !table.known(pid).is_some_and(Worker::is_guest)
-    })
+    let scan = |table: &Table<Copied>, _: &Pinned| {
+        scan_table(env, table, cursor, limit, |pid| !is_guest(table, pid))
+    };
+    with_table(name, scan).unwrap_or(Ok(atoms::not_running().to_term(env)))
 }
 hot::nif!(c"scan_children", 2, scan_children);
 
-fn scan_those<'a>(
+fn scan_table<'a>(
     env: Env<'a>,
-    name: Term<'a>,
+    table: &Table<Copied>,
     cursor: Term<'a>,
     limit: usize,
-    wanted: impl Fn(&Table<Copied>, Pid) -> bool,
+    wanted: impl Fn(Pid) -> bool,
 ) -> Result<Term<'a>, Failed> {
     let cursor = cursor.decode().map_err(|_| Failed::BadArg)?;
     let mut entries = Term::list_new_empty(env);
     let mut left = Some(limit);
     let mut nanoseconds = TERM * STEP;
-    let next = with_table(name, |table, _| {
-        table.scan(Cursor::from_bits(cursor), STEP, |id, pid| {
-            let size = size(&id);
-            left = left.and_then(|left| left.checked_sub(size));
-            if left.is_some() && wanted(table, pid) {
-                entries = entries.list_prepend(entry_to_term(env, id, pid, &mut nanoseconds));
-            }
-        })
+    let next = table.scan(Cursor::from_bits(cursor), STEP, |id, pid| {
+        let size = size(&id);
+        left = left.and_then(|left| left.checked_sub(size));
+        if left.is_some() && wanted(pid) {
+            entries = entries.list_prepend(entry_to_term(env, id, pid, &mut nanoseconds));
+        }
     });
     charge(env, nanoseconds);
     match (next, left) {
         (_, None) => Err(Failed::TooLarge),
-        (Some(Some(next)), _) => Ok((entries, next.to_bits()).encode(env)),
-        (Some(None), _) => Ok((entries, atoms::done()).encode(env)),
-        (None, _) => Ok(atoms::not_running().to_term(env)),
+        (Some(next), _) => Ok((entries, next.to_bits()).encode(env)),
+        (None, _) => Ok((entries, atoms::done()).encode(env)),
     }
 }
 
@@ -353,60 +367,49 @@ fn open<'a>(env: Env<'a>, name: Term<'a>, max_children: Term<'a>) -> NifResult<T
     let max_children = max_children.decode().ok();
     let opened = Registry::open(env, term_word(name), owner, max_children);
     Ok(match opened {
-        Opened::Done(handle) => handle.encode(env),
-        Opened::Busy => atoms::busy().to_term(env),
+        Opened::Done(registry) => registry.encode(env),
+        Opened::Taken(pid) => pid_to_term(env, pid),
         Opened::Dead => atoms::dead().to_term(env),
     })
 }
 
 #[rustler::nif]
-fn forget<'a>(env: Env<'a>, name: Term<'a>, pid: LocalPid) -> rustler::Atom {
-    if let (Some(slot), Some(pid)) = (NAMES.get(term_word(name)), pid_from_local(pid)) {
-        slot.forget(env, pid);
-    }
+fn publish(registry: ResourceArc<Registry>) -> rustler::Atom {
+    registry.publish();
     atoms::ok()
 }
 
 #[rustler::nif]
-fn seal(handle: ResourceArc<Handle>) -> rustler::Atom {
-    handle.seal();
+fn seal(registry: ResourceArc<Registry>) -> rustler::Atom {
+    registry.seal();
     atoms::ok()
 }
 
 #[rustler::nif]
-fn close(handle: ResourceArc<Handle>) -> rustler::Atom {
-    handle.close();
+fn close(registry: ResourceArc<Registry>) -> rustler::Atom {
+    registry.close();
     atoms::ok()
 }
 
 #[rustler::nif]
-fn track<'a>(env: Env<'a>, handle: ResourceArc<Handle>, pid: LocalPid, parent: Term<'a>) -> bool {
+fn refuse<'a>(
+    env: Env<'a>,
+    registry: ResourceArc<Registry>,
+    pid: LocalPid,
+    parent: Term<'a>,
+) -> bool {
     let parent = pid_from_term(parent);
-    pid_from_local(pid).is_some_and(|pid| handle.track(env, Worker { pid, parent }))
+    pid_from_local(pid).is_some_and(|pid| registry.refuse(env, Worker { pid, parent }))
 }
 
 #[rustler::nif]
-fn refuse<'a>(env: Env<'a>, handle: ResourceArc<Handle>, pid: LocalPid, parent: Term<'a>) -> bool {
-    let parent = pid_from_term(parent);
-    pid_from_local(pid).is_some_and(|pid| handle.refuse(env, Worker { pid, parent }))
+fn known(registry: ResourceArc<Registry>, pid: LocalPid) -> bool {
+    pid_from_local(pid).is_some_and(|pid| registry.knows(pid))
 }
 
 #[rustler::nif]
-fn known(handle: ResourceArc<Handle>, pid: LocalPid) -> bool {
-    pid_from_local(pid).is_some_and(|pid| handle.knows(pid))
-}
-
-#[rustler::nif]
-fn give_back(handle: ResourceArc<Handle>, parent: LocalPid) -> rustler::Atom {
-    if let Some(parent) = pid_from_local(parent) {
-        handle.give_back(parent);
-    }
-    atoms::ok()
-}
-
-#[rustler::nif]
-fn memory(handle: ResourceArc<Handle>) -> usize {
-    handle.memory()
+fn memory(registry: ResourceArc<Registry>) -> usize {
+    registry.table().memory()
 }
 
 #[rustler::nif]
@@ -431,15 +434,4 @@ fn local(pid: Term<'_>) -> bool {
 fn owner<'a>(env: Env<'a>, name: Term<'a>) -> Term<'a> {
     let owner = NAMES.get(term_word(name)).and_then(Slot::owner);
     owner.map_or(atoms::nil().to_term(env), |pid| pid_to_term(env, pid))
-}
-
-#[rustler::nif(schedule = "DirtyCpu")]
-fn processes<'a>(env: Env<'a>, name: Term<'a>) -> Vec<Term<'a>> {
-    let processes = NAMES
-        .get(term_word(name))
-        .map_or_else(Vec::new, |slot| slot.processes());
-    processes
-        .into_iter()
-        .map(|worker| worker_to_term(env, worker))
-        .collect()
 }

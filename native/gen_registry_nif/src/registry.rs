@@ -1,15 +1,23 @@
-//! The tables of the running registries, and the monitors that keep them true.
+//! The tables of the registries that run, and of those that have ended and are not gone yet; and the
+//! monitors that keep them true.
+//!
+//! A registry that was killed leaves workers, and starts that are under way. The next one of its name
+//! does not wait for them: it asks, for each id, what an earlier one has [left](Registry::left).
 
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 
-use parking_lot::{Mutex, RwLock};
-use registry_table::{Busy, Conflict, Id, Names, Pid, Published, Table, Worker, drop_later, pin};
+use once_cell::sync::OnceCell;
+use parking_lot::Mutex;
+use registry_table::{
+    Conflict, Does, Id, Names, Pid, Published, Stored, Table, Worker, drop_later, pin,
+};
 use rustler::{Env, LocalPid, Monitor, Resource, ResourceArc, Term};
 
 use crate::copied::Copied;
-use crate::starts::{self, STARTS};
+use crate::starts::{STARTS, void};
 use crate::words::{pid_from_local, pid_to_local};
 
 /// The registries of this VM by their names' atoms.
@@ -20,42 +28,41 @@ pub static NAMES: Names<Slot> = Names::new();
 pub struct Slot {
     /// The table that reads go to, while a registry runs.
     pub table: Published<Table<Copied>>,
-    /// The last registry of this name, for as long as it runs or a process of it is alive.
-    last: Mutex<Option<ResourceArc<Registry>>>,
+    /// The registries of this name, in the order in which they were opened: each for as long as it
+    /// runs, a process of it is alive, or a start of it is not over.
+    pub registries: Mutex<Vec<ResourceArc<Registry>>>,
 }
 
-/// One registry, from its start until its last process is gone; one that comes while there are
-/// guests goes on with it. As a resource it is what the VM tells of the deaths of its processes.
+/// One registry, from its start until its last process is gone. As a resource it is what the VM tells of
+/// the deaths of its processes, and by what these write.
 pub struct Registry {
-    name: u64,
-    slot: &'static Slot,
+    /// No other registry has it.
+    pub number: u64,
+    pub name: u64,
+    pub slot: &'static Slot,
+    owner: Pid,
     /// Invariant: there until it is dropped.
     table: Option<Arc<Table<Copied>>>,
-    /// Who opened it last. Whoever writes by a [`Handle`] holds this for reading meanwhile: once it
-    /// has changed, no write of the last owner is under way, and none is to come.
-    owner: RwLock<Pid>,
-    /// The owner's word while it is open, else one of the two that follow.
-    state: AtomicU64,
-}
-
-/// No pid has this word, as none has zero.
-const CLOSED: u64 = 1;
-
-/// The table is still being taken from readers.
-const CLOSING: u64 = 0;
-
-/// What a registry is to the process that opened it.
-pub struct Handle {
-    pub registry: ResourceArc<Registry>,
-    owner: Pid,
+    /// Whether no more workers start.
+    sealed: AtomicBool,
+    /// Whether reads are over too.
+    closed: AtomicBool,
+    /// The word of the pid of its sweeper, or zero.
+    pub sweeper: AtomicU64,
+    /// How many of its starts, and of its workers' ends, are in [`STARTS`].
+    pub starts: AtomicUsize,
+    pub ends: AtomicUsize,
+    /// By the hashes of the ids, who was busy with a start or an end when a later registry was opened.
+    /// Whoever came after that is an entry of the table.
+    pub busy: OnceCell<HashMap<u64, Vec<Pid>>>,
 }
 
 /// What became of an opening.
 pub enum Opened {
     /// It is open.
-    Done(ResourceArc<Handle>),
-    /// Something of the last owner is under way: in a moment it is over.
-    Busy,
+    Done(ResourceArc<Registry>),
+    /// This process has it open.
+    Taken(Pid),
     /// The owner is dead.
     Dead,
 }
@@ -74,9 +81,6 @@ impl Resource for Registry {
     }
 }
 
-#[rustler::resource_impl]
-impl Resource for Handle {}
-
 impl Drop for Registry {
     fn drop(&mut self) {
         point!(c"drop");
@@ -88,85 +92,83 @@ impl Drop for Registry {
 impl Slot {
     /// The process of the last registry of this name, while that or a process of it is alive.
     pub fn owner(&self) -> Option<Pid> {
-        self.last().map(|last| last.owner())
+        self.registries.lock().last().map(|last| last.owner)
     }
 
-    /// The processes of the last registry of this name that are still known, but for guests.
-    pub fn processes(&self) -> Vec<Worker> {
-        self.last()
-            .map_or_else(Vec::new, |last| last.table().processes())
-    }
-
-    /// Forgets a process of the last registry of this name, if it is dead.
-    pub fn forget(&self, env: Env<'_>, pid: Pid) {
-        if let Some(last) = self.last().filter(|_| !is_alive(env, pid)) {
-            last.forget(pid);
-        }
-    }
-
-    /// Whether a process is one of the last registry of this name, and no guest.
+    /// Whether a process is one of a registry of this name, and no guest.
     pub fn knows(&self, pid: Pid) -> bool {
-        self.last().is_some_and(|last| last.knows(pid))
+        self.all().iter().any(|registry| registry.knows(pid))
     }
 
-    /// Frees the id of a guest of the last registry of this name, which need not run. `None` if
-    /// there is no such registry.
+    /// Frees the id of a guest, whether a registry runs or not. `None` if there is none of this name.
     pub fn release(&self, id: &Id<'_, Term<'_>>) -> Option<bool> {
-        self.last().map(|last| last.table().release(id))
+        let all = self.all();
+        // The oldest first: a guest is entered in a later one before it leaves an earlier one.
+        let released = all.iter().any(|registry| registry.table().release(id));
+        (!all.is_empty()).then_some(released)
     }
 
-    fn last(&self) -> Option<ResourceArc<Registry>> {
-        self.last.lock().clone()
+    /// Takes the id of a process that an earlier registry has left.
+    pub fn left_id_of<R>(&self, pid: Pid, take: impl FnOnce(Stored<'_, Copied>) -> R) -> Option<R> {
+        let all = self.all();
+        let left = all.iter().rev().skip(1);
+        let knows = |registry: &&ResourceArc<Registry>| registry.knows(pid);
+        left.into_iter()
+            .find(knows)
+            .and_then(|registry| registry.table().id_of(pid, take))
+    }
+
+    pub fn all(&self) -> Vec<ResourceArc<Registry>> {
+        self.registries.lock().clone()
     }
 }
 
 impl Registry {
-    /// Opens the registry of this name for its owner, whose death closes it.
+    /// Opens the registry of this name for its owner, whose death closes it. Reads begin when it is
+    /// [published](Registry::publish).
     ///
-    /// The last registry of this name has no live process but guests. If there are any, they keep
-    /// their ids: its table is opened again. Else it is let go of.
+    /// Earlier ones of this name whose owners are dead are closed.
     pub fn open(env: Env<'_>, name: u64, owner: Pid, max_children: Option<usize>) -> Opened {
         point!(c"open");
         let slot = NAMES.claim(name);
-        let before = slot.last();
-        if let Some(before) = &before {
-            // Its owner is dead: the VM may just not have said so yet.
-            before.close(before.owner());
-        }
-        let registry = match before.filter(|before| before.table().guests() > 0) {
-            Some(before) => {
-                if !before.reopen(owner, max_children) {
-                    return Opened::Busy;
-                }
-                before
+        for earlier in slot.all() {
+            if earlier.owner != owner && is_alive(env, earlier.owner) {
+                return Opened::Taken(earlier.owner);
             }
-            None => {
-                let new = ResourceArc::new(Self::new(name, slot, owner, max_children));
-                let before = slot.last.lock().replace(new.clone());
-                // Dropped here, without the lock: it may be the last reference, and run a
-                // destructor.
-                drop(before);
-                new
-            }
-        };
-        slot.table.set(Arc::clone(registry.table()));
-        if registry.watch(env, owner) {
-            return Opened::Done(ResourceArc::new(Handle { registry, owner }));
+            // The VM may just not have said so yet.
+            earlier.close();
         }
-        registry.close(owner);
-        Opened::Dead
+        let registry = ResourceArc::new(Self::new(name, slot, owner, max_children));
+        slot.registries.lock().push(registry.clone());
+        match registry.watch(env, owner) {
+            true => Opened::Done(registry),
+            false => Opened::Dead,
+        }
     }
 
     fn new(name: u64, slot: &'static Slot, owner: Pid, max_children: Option<usize>) -> Self {
+        static NUMBERS: AtomicU64 = AtomicU64::new(0);
         let table = max_children.map_or_else(Table::new, Table::bounded);
-        table.track(server(owner));
+        let (pid, parent) = (owner, None);
+        table.track(Worker { pid, parent });
         Self {
+            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
             name,
             slot,
+            owner,
             table: Some(Arc::new(table)),
-            owner: RwLock::new(owner),
-            state: AtomicU64::new(owner.word()),
+            sealed: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            sweeper: AtomicU64::new(0),
+            starts: AtomicUsize::new(0),
+            ends: AtomicUsize::new(0),
+            busy: OnceCell::new(),
         }
+    }
+
+    /// Has reads go to it. Only its owner calls this.
+    pub fn publish(&self) {
+        self.slot.table.set(Arc::clone(self.table()));
     }
 
     pub fn table(&self) -> &Arc<Table<Copied>> {
@@ -174,71 +176,46 @@ impl Registry {
         table.unwrap_or_else(|| unreachable!("by the invariant"))
     }
 
-    /// Opens it for another owner, unless something of the last one is under way, or the slot has
-    /// let go of it.
-    fn reopen(&self, owner: Pid, max_children: Option<usize>) -> bool {
-        let last = self.slot.last.lock();
-        let Some(mut current) = self.owner.try_write() else {
-            return false;
-        };
-        // Acquire: its closing is over, and takes nothing from readers that they are given now.
-        let closed = self.state.load(Ordering::Acquire) == CLOSED;
-        if !closed || !last.as_ref().is_some_and(|last| self.is(last)) {
-            return false;
-        }
-        // First, so that whoever sees the new owner among the processes knows whose they are.
-        *current = owner;
-        self.table().track(server(owner));
-        self.table().reopen(max_children);
-        // Relaxed: only the owner's own death, and the next opening, are interested in it.
-        self.state.store(owner.word(), Ordering::Relaxed);
-        true
+    /// Has no more workers start, while reads go on.
+    pub fn seal(&self) {
+        // SeqCst: see `begins`.
+        self.sealed.store(true, Ordering::SeqCst);
     }
 
-    /// Ends reads and refuses insertions, if it is open for this owner.
-    pub fn close(&self, owner: Pid) {
-        let own = owner.word();
-        // Relaxed: it was the owner's before anyone could close it for the owner. Most who come here
-        // are other processes at their end, which write nothing to find that out.
-        if self.state.load(Ordering::Relaxed) != own {
+    pub fn is_sealed(&self) -> bool {
+        self.sealed.load(Ordering::SeqCst)
+    }
+
+    /// Ends reads too.
+    pub fn close(&self) {
+        if self.closed.load(Ordering::Relaxed) || self.closed.swap(true, Ordering::Relaxed) {
             return;
         }
         point!(c"close");
-        let exchange =
-            self.state
-                .compare_exchange(own, CLOSING, Ordering::Relaxed, Ordering::Relaxed);
-        if exchange.is_ok() {
-            self.table().close();
-            self.slot.table.retract(self.table());
-            // Release: see `reopen`.
-            self.state.store(CLOSED, Ordering::Release);
-        }
+        self.seal();
+        self.slot.table.retract(self.table());
     }
 
-    /// Has the slot let go of this registry once it is closed and all its processes are gone: what
-    /// it held is freed.
+    /// Has the slot let go of this registry once it is closed, all its processes are gone and its
+    /// starts are over: what it held is freed.
     fn let_go_if_drained(&self) {
-        let drained = || self.table().is_closed() && self.table().is_drained();
+        // Acquire: whoever sees the last start over sees all of it.
+        let drained = || {
+            self.closed.load(Ordering::Relaxed)
+                && self.table().is_drained()
+                && self.starts.load(Ordering::Acquire) == 0
+        };
         if !drained() {
             return;
         }
         point!(c"let go");
-        // It may have been opened again meanwhile.
-        let last = self
-            .slot
-            .last
-            .lock()
-            .take_if(|last| self.is(last) && drained());
+        let gone = {
+            let mut all = self.slot.registries.lock();
+            let nth = all.iter().position(|other| other.number == self.number);
+            nth.map(|nth| all.remove(nth))
+        };
         // Dropped here, without the lock: it may be the last reference, and run a destructor.
-        drop(last);
-    }
-
-    fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(self.table(), other.table())
-    }
-
-    fn owner(&self) -> Pid {
-        *self.owner.read()
+        drop(gone);
     }
 
     /// Whether a process whose end is watched for is alive. If the news of its end came before it
@@ -252,24 +229,115 @@ impl Registry {
     }
 
     /// Whether a process belongs to it, and is no guest.
-    fn knows(&self, pid: Pid) -> bool {
+    pub fn knows(&self, pid: Pid) -> bool {
         let known = self.table().known(pid);
         known.is_some_and(|known| !known.is_guest())
     }
 
-    /// Forgets a process that is dead.
+    /// Forgets a process that is dead. A start that it was in is not over by that.
     pub fn forget(&self, pid: Pid) {
         point!(c"down");
-        starts::end(pid);
-        self.close(pid);
+        // Relaxed: what a process is busy with it has begun itself, or its end was begun while it lived.
+        let any = |count: &AtomicUsize| count.load(Ordering::Relaxed) > 0;
+        if (any(&self.starts) || any(&self.ends))
+            && let Some(busy) = STARTS.died(pid, self.number)
+        {
+            void(&busy, pid);
+            if busy.does == Does::End {
+                self.ends.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        if pid == self.owner {
+            self.close();
+        }
         self.table().remove(pid);
         self.let_go_if_drained();
     }
 }
 
-/// A registry's own process.
-fn server(pid: Pid) -> Worker {
-    Worker { pid, parent: None }
+/// What its processes write.
+impl Registry {
+    /// Takes an id out of sight, unless it is a guest's. Its worker is busy with its end then. `None`
+    /// if there is none, or a later registry is opened: that ends it.
+    pub fn retire(&self, env: Env<'_>, id: &Id<'_, Term<'_>>) -> Option<Worker> {
+        let found = self.table().get(id, &pin())?;
+        let guest = Worker::guest(found);
+        if self.table().known(found) == Some(guest) {
+            return Some(guest);
+        }
+        // Before it is out of sight, so that a later registry finds it here or there.
+        if !self.ends(env, found, id) {
+            return None;
+        }
+        let retired = self.table().retire(id);
+        if retired.is_none_or(|worker| worker.pid != found) {
+            self.ended(found);
+        }
+        retired
+    }
+
+    /// Whether a process that is alive begins to end, for this id.
+    fn ends(&self, env: Env<'_>, pid: Pid, id: &Id<'_, Term<'_>>) -> bool {
+        self.ends.fetch_add(1, Ordering::Relaxed);
+        STARTS.begin(pid, self.number, self.name, Does::End, id);
+        // SeqCst: see `begins`.
+        fence(Ordering::SeqCst);
+        // Of one that has died before, there will be no other news.
+        let ends = !self.closed.load(Ordering::SeqCst);
+        if !ends || !is_alive(env, pid) {
+            self.ended(pid);
+        }
+        ends
+    }
+
+    pub fn ended(&self, pid: Pid) {
+        if let Some(busy) = STARTS.end(pid, self.number) {
+            void(&busy, pid);
+            self.ends.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A process begins the start of the worker of an id. Returns whether it may.
+    pub fn begins(&self, pid: Pid, id: &Id<'_, Term<'_>>) -> bool {
+        self.starts.fetch_add(1, Ordering::Relaxed);
+        STARTS.begin(pid, self.number, self.name, Does::Start, id);
+        // SeqCst, as in `seal` and `note_busy`: either this sees the seal, or whoever has sealed it and
+        // looks for starts finds this one.
+        fence(Ordering::SeqCst);
+        let begins = !self.is_sealed();
+        if !begins {
+            self.start_is_over(pid);
+        }
+        begins
+    }
+
+    /// The start in which a process was is over: it has registered a worker, or has told of what it left,
+    /// or all of that is ended.
+    pub fn start_is_over(&self, pid: Pid) {
+        if let Some(busy) = STARTS.end(pid, self.number) {
+            void(&busy, pid);
+            // Release, with the Acquire in `let_go_if_drained`.
+            self.starts.fetch_sub(1, Ordering::Release);
+            self.let_go_if_drained();
+        }
+    }
+
+    /// Whether there is room for a child with this id; a parent is promised it.
+    pub fn promise(&self, env: Env<'_>, id: &Id<'_, Term<'_>>, parent: Option<Pid>) -> bool {
+        let table = self.table();
+        let earlier = self.earlier();
+        let others = earlier.iter().map(|other| other.table().taken()).sum();
+        let promise = || match parent {
+            Some(parent) => table.promise(parent, others),
+            None => table.has_room(others),
+        };
+        promise() || {
+            // The id's last process, if it is dead: it is not in the way, however late the news.
+            let last = table.get(id, &pin());
+            let dead = last.filter(|&pid| !is_alive(env, pid));
+            dead.is_some_and(|pid| table.remove(pid)) && promise()
+        }
+    }
 }
 
 /// What became of a registration.
@@ -278,121 +346,10 @@ pub enum Registered {
     Done,
     /// The worker is dead.
     Dead,
+    /// No more workers start. This one is entered all the same, unless it is a guest.
+    Sealed,
     /// It was refused.
     Refused(Conflict),
-}
-
-impl Handle {
-    /// Enters a live worker for an id that has no live one.
-    pub fn register(&self, env: Env<'_>, id: &Id<'_, Term<'_>>, worker: Worker) -> Registered {
-        let pid = worker.pid;
-        let table = self.registry.table();
-        // A guest, whose end is watched for since it was entered first.
-        let watched = table.known(pid).is_some();
-        let refused = loop {
-            match self.write(|table| table.insert(id, worker)) {
-                Some(Ok(())) => break None,
-                // A dead one whose last news is late: it is as good as come.
-                Some(Err(Conflict::IdTaken(pid))) if !is_alive(env, pid) => {
-                    table.remove(pid);
-                }
-                // A closed table tracks the process: whoever opens the name next must wait for it.
-                Some(Err(Conflict::Closed)) if !worker.is_guest() => break Some(Conflict::Closed),
-                Some(Err(conflict)) => return Registered::Refused(conflict),
-                None => return Registered::Refused(Conflict::Closed),
-            }
-        };
-        let alive = if watched {
-            self.registry.is_alive_still(env, pid)
-        } else {
-            self.registry.watch(env, pid)
-        };
-        match refused {
-            Some(conflict) => Registered::Refused(conflict),
-            None if alive => Registered::Done,
-            None => Registered::Dead,
-        }
-    }
-
-    /// Makes a process known that has no id, or is a guest.
-    pub fn track(&self, env: Env<'_>, worker: Worker) -> bool {
-        self.write(|table| table.track(worker)) == Some(true)
-            && self.registry.watch(env, worker.pid)
-    }
-
-    /// Makes a worker known whose id another process has. Answers whether it has to go: not if it
-    /// belongs to the registry already.
-    pub fn refuse(&self, env: Env<'_>, worker: Worker) -> bool {
-        let refused = self.write(|table| table.refuse(worker));
-        if refused == Some(true) {
-            self.registry.watch(env, worker.pid);
-        }
-        refused != Some(false)
-    }
-
-    /// Takes an id out of sight, unless it is a guest's. Its worker is busy with its end then.
-    pub fn retire(&self, env: Env<'_>, id: &Id<'_, Term<'_>>) -> Option<Worker> {
-        let worker = self.write(|table| table.retire(id)).flatten()?;
-        if !worker.is_guest() {
-            let name = self.registry.name;
-            let flight = STARTS.flight(name, id);
-            let ends = true;
-            STARTS.begin(worker.pid, Busy { name, ends, flight });
-            // Of one that has died before, there will be no other news.
-            if !is_alive(env, worker.pid) {
-                starts::end(worker.pid);
-            }
-        }
-        Some(worker)
-    }
-
-    /// Whether a process belongs to this registry, and is no guest.
-    pub fn knows(&self, pid: Pid) -> bool {
-        self.registry.knows(pid)
-    }
-
-    /// About how many bytes its table takes.
-    pub fn memory(&self) -> usize {
-        self.registry.table().memory()
-    }
-
-    /// Whether there is room for a child with this id; a parent is promised it.
-    pub fn promise(&self, env: Env<'_>, id: &Id<'_, Term<'_>>, parent: Option<Pid>) -> bool {
-        let promise = |table: &Table<Copied>| match parent {
-            Some(parent) => table.promise(parent),
-            None => table.has_room(),
-        };
-        let promised = self.write(|table| {
-            promise(table) || {
-                // The id's last process, if it is dead: it is not in the way, however late the news.
-                let last = table.get(id, &pin());
-                let dead = last.filter(|&pid| !is_alive(env, pid));
-                dead.is_some_and(|pid| table.remove(pid)) && promise(table)
-            }
-        });
-        promised == Some(true)
-    }
-
-    /// Gives back the room that a parent was promised and has not used.
-    pub fn give_back(&self, parent: Pid) {
-        self.write(|table| table.give_back(parent));
-    }
-
-    /// Refuses insertions, while reads go on.
-    pub fn seal(&self) {
-        self.write(|table| table.close());
-    }
-
-    /// Ends reads and refuses insertions.
-    pub fn close(&self) {
-        self.registry.close(self.owner);
-    }
-
-    /// Writes, unless the registry is another's by now.
-    fn write<R>(&self, write: impl FnOnce(&Table<Copied>) -> R) -> Option<R> {
-        let owner = self.registry.owner.read();
-        (*owner == self.owner).then(|| write(self.registry.table()))
-    }
 }
 
 /// Whether a process is alive: it has not begun to exit.
@@ -401,12 +358,69 @@ pub fn is_alive(env: Env<'_>, pid: Pid) -> bool {
     env.is_process_alive(pid_to_local(pid))
 }
 
-trait Watch {
+/// Who enters a registry, has the VM tell it of its end.
+pub trait Enter {
+    /// Enters a live worker for an id that has no live one.
+    fn register(&self, env: Env<'_>, id: &Id<'_, Term<'_>>, worker: Worker) -> Registered;
+
+    /// Makes a process known that has no id, or is a guest.
+    fn track(&self, env: Env<'_>, worker: Worker) -> bool;
+
+    /// Makes a process known that a start has left, with whose id it is busy with its end from now on.
+    /// Returns whether it has to go: not if it belongs to the registry already.
+    fn refuse(&self, env: Env<'_>, worker: Worker) -> bool;
+
+    /// Has the VM tell of this process's end; if it has come already, does what is to be done.
     fn watch(&self, env: Env<'_>, pid: Pid) -> bool;
 }
 
-impl Watch for ResourceArc<Registry> {
-    /// Has the VM tell of this process's end; if it has come already, does what is to be done.
+impl Enter for ResourceArc<Registry> {
+    fn register(&self, env: Env<'_>, id: &Id<'_, Term<'_>>, worker: Worker) -> Registered {
+        let pid = worker.pid;
+        let table = self.table();
+        if worker.is_guest() && self.is_sealed() {
+            return Registered::Sealed;
+        }
+        // A guest, whose end is watched for since it was entered first.
+        let watched = table.known(pid).is_some();
+        while let Err(conflict) = table.insert(id, worker) {
+            match conflict {
+                // A dead one whose last news is late: it is as good as come.
+                Conflict::IdTaken(other) if !is_alive(env, other) => {
+                    table.remove(other);
+                }
+                conflict => return Registered::Refused(conflict),
+            }
+        }
+        let alive = match watched {
+            true => self.is_alive_still(env, pid),
+            false => self.watch(env, pid),
+        };
+        match alive {
+            // It is entered all the same: a later registry finds it.
+            true if self.is_sealed() => Registered::Sealed,
+            true => Registered::Done,
+            false => Registered::Dead,
+        }
+    }
+
+    fn track(&self, env: Env<'_>, worker: Worker) -> bool {
+        self.table().track(worker) && self.watch(env, worker.pid)
+    }
+
+    fn refuse(&self, env: Env<'_>, worker: Worker) -> bool {
+        let new = self.table().refuse(worker);
+        if new {
+            let starter = worker.parent.filter(|_| !worker.is_guest());
+            self.ends.fetch_add(1, Ordering::Relaxed);
+            if !starter.is_some_and(|starter| STARTS.end_of_start(worker.pid, starter)) {
+                self.ends.fetch_sub(1, Ordering::Relaxed);
+            }
+            self.watch(env, worker.pid);
+        }
+        new
+    }
+
     fn watch(&self, env: Env<'_>, pid: Pid) -> bool {
         let watched = self.monitor(Some(env), &pid_to_local(pid)).is_some();
         if !watched {

@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 
-use registry_table::{Busy, Flight, Pid, Starts, Wait, Waits};
-use rustler::{Encoder, Env, Error, NifResult, Term};
+use registry_table::{Busy, Does, Flight, Pid, Starts, Wait, Waits};
+use rustler::{Encoder, Env, Error, NifResult, ResourceArc, Term};
 
 use crate::atoms;
 use crate::copied::Copied;
 use crate::hot::{Failed, with_id};
-use crate::registry::NAMES;
+use crate::registry::{NAMES, Registry};
 use crate::words::{from_word, pid_from_local, pid_from_term, pid_to_term, term_word};
 
 /// Which processes of this VM are busy.
@@ -24,13 +24,9 @@ struct Wanted {
     id: Copied,
 }
 
-/// A process is not busy any more.
-pub fn end(pid: Pid) {
-    if let Some(Busy {
-        flight: Some(flight),
-        ..
-    }) = STARTS.end(pid)
-    {
+/// Nobody waits any more on behalf of a process, which is not busy with this any more.
+pub fn void(busy: &Busy, pid: Pid) {
+    if let Some(flight) = busy.flight() {
         WAITS.void(flight, pid);
     }
 }
@@ -49,25 +45,18 @@ fn flight(name: u64, id: Term<'_>, limit: usize) -> Result<Option<Flight>, Faile
 
 fn begin_start<'a>(
     env: Env<'a>,
-    [name, id]: [Term<'a>; 2],
+    [registry, id]: [Term<'a>; 2],
     limit: usize,
 ) -> Result<Term<'a>, Failed> {
-    let (true, Ok(pid)) = (name.is_atom(), own_pid(env)) else {
+    let (Ok(registry), Ok(pid)) = (registry.decode::<ResourceArc<Registry>>(), own_pid(env)) else {
         return Err(Failed::BadArg);
     };
-    let name = term_word(name);
-    let flight = flight(name, id, limit)?;
-    let ends = false;
-    STARTS.begin(pid, Busy { name, ends, flight });
-    Ok(atoms::ok().to_term(env))
+    match with_id(id, limit, |id| registry.begins(pid, id))? {
+        true => Ok(atoms::ok().to_term(env)),
+        false => Ok(atoms::closed().to_term(env)),
+    }
 }
 crate::hot::nif!(c"begin_start", 2, begin_start);
-
-#[rustler::nif]
-fn end_start(env: Env<'_>) -> NifResult<rustler::Atom> {
-    end(own_pid(env)?);
-    Ok(atoms::ok())
-}
 
 #[rustler::nif]
 fn busy_among<'a>(env: Env<'a>, way: Term<'a>) -> Term<'a> {
@@ -75,11 +64,15 @@ fn busy_among<'a>(env: Env<'a>, way: Term<'a>) -> Term<'a> {
         return atoms::idle().to_term(env);
     }
     let way = pids(way);
-    let busy = |(nth, &pid): (usize, &Pid)| Some((nth, pid, STARTS.busy(pid)?));
+    // One that has died starts nothing any more.
+    let busy = |(nth, &pid): (usize, &Pid)| {
+        let busy = STARTS.busy(pid)?;
+        (busy.does != Does::DiedInStart).then_some((nth, pid, busy))
+    };
     let Some((nth, pid, busy)) = way.iter().enumerate().find_map(busy) else {
         return atoms::nil().to_term(env);
     };
-    if busy.ends {
+    if busy.does == Does::End {
         return (atoms::ending(), pid_to_term(env, pid)).encode(env);
     }
     let slot = NAMES.get(busy.name);
@@ -100,7 +93,7 @@ fn begin_wait<'a>(
     };
     let name = term_word(name);
     let wanted = flight(name, id, limit)?;
-    let own = || STARTS.busy(by).and_then(|busy| busy.flight);
+    let own = || STARTS.busy(by).and_then(|busy| busy.flight());
     if let (Some(own_now), Some(wanted)) = (own(), wanted) {
         let id = Copied::of(id);
         let wait = Wait {

@@ -51,6 +51,6 @@ pub use epoch::{Pinned, collect, drop_later, is_stopped, pin};
 pub use id::{Id, Opaque, Pid, Remembered, Stored};
 pub use names::Names;
 pub use published::Published;
-pub use starts::{Busy, Flight, Starts};
+pub use starts::{Busy, Does, Flight, Starts};
 pub use table::{Conflict, Cursor, Table, Worker};
 pub use waits::{Wait, Waits};

@@ -644,22 +644,6 @@ fn who_sees_a_process_sees_what_led_to_it() {
 }
 
 #[test]
-fn a_closing_leaves_nothing_unknown() {
-    explore("a_closing_leaves_nothing_unknown", Some(3), || {
-        let table = table([]);
-        let insertion = beside(&table, |table| {
-            let inserted = table.insert(&word(1), orphan(1));
-            assert_eq!(get(table, word(1)).is_some(), inserted.is_ok());
-            assert!(table.known(pid(1)).is_some(), "refused or not");
-        });
-        assert!(table.close());
-        assert_eq!(table.insert(&word(2), orphan(2)), Err(Conflict::Closed));
-        insertion.join().expect("it inserts");
-        assert_eq!(table.processes().len(), 2);
-    });
-}
-
-#[test]
 fn a_scan_meets_each_once() {
     explore("a_scan_meets_each_once", Some(2), || {
         let there = [(word(1), 1), (word(UPPER | 1), 2), (word(2), 3)];

@@ -21,12 +21,35 @@ pub struct Flight {
 /// What a process is busy with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Busy {
-    /// The name of the registry.
+    /// Which registry it is of. None has the number of another one.
+    pub registry: u64,
+    /// The name of that registry.
     pub name: u64,
-    /// Whether it is being stopped itself. If not, it starts a worker.
-    pub ends: bool,
-    /// `None` if only the caller can compare the id.
-    pub flight: Option<Flight>,
+    /// What it does.
+    pub does: Does,
+    /// A hash of the id.
+    pub hash: u64,
+    /// Whether other ids have other hashes, but by chance. If not, only the caller can compare the id.
+    pub exact: bool,
+}
+
+/// What a process does that is busy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Does {
+    /// It starts a worker.
+    Start,
+    /// It has died in a start, and what it had begun is not ended yet.
+    DiedInStart,
+    /// It is being stopped itself.
+    End,
+}
+
+impl Busy {
+    /// What is under way. `None` if only the caller can compare the id.
+    pub fn flight(&self) -> Option<Flight> {
+        let Self { name, hash, .. } = *self;
+        self.exact.then_some(Flight { name, hash })
+    }
 }
 
 /// The processes that are busy with a start, or with their own end.
@@ -48,27 +71,50 @@ impl Starts {
 
     /// What is under way for this id of the registry of this name. `None` for an opaque one.
     pub fn flight<P>(&self, name: u64, id: &Id<'_, P>) -> Option<Flight> {
-        let hash = match id {
-            Id::Opaque { .. } => return None,
-            id => self.seed.hash(id),
-        };
-        Some(Flight { name, hash })
+        let hash = self.hash(id);
+        is_exact(id).then_some(Flight { name, hash })
     }
 
-    /// A process begins a start, or to end.
-    pub fn begin(&self, pid: Pid, new: Busy) {
+    /// The hash of an id, of whichever registry.
+    pub fn hash<P>(&self, id: &Id<'_, P>) -> u64 {
+        self.seed.hash(id)
+    }
+
+    /// A process of a registry begins something for an id.
+    pub fn begin<P>(&self, pid: Pid, registry: u64, name: u64, does: Does, id: &Id<'_, P>) {
+        let new = Busy {
+            registry,
+            name,
+            does,
+            hash: self.hash(id),
+            exact: is_exact(id),
+        };
+        self.put(pid, |_| Some(new));
+    }
+
+    /// A process begins its own end, for the id for which another one is busy with a start.
+    pub fn end_of_start(&self, pid: Pid, starter: Pid) -> bool {
+        let Some(start) = self.busy(starter) else {
+            return false;
+        };
+        let does = Does::End;
+        self.put(pid, |_| Some(Busy { does, ..start }))
+    }
+
+    fn put(&self, pid: Pid, new: impl FnOnce(Option<&Busy>) -> Option<Busy>) -> bool {
         self.busy.put(pid, |busy| {
-            if busy.is_none() {
+            let new = new(busy);
+            if busy.is_none() && new.is_some() {
                 // Relaxed: who asks for a start in this one was spawned or told by it after this.
                 self.count.fetch_add(1, Ordering::Relaxed);
             }
-            Some(new)
-        });
+            new
+        })
     }
 
-    /// A process is not busy any more. Returns what it was busy with.
-    pub fn end(&self, pid: Pid) -> Option<Busy> {
-        let ended = self.busy.remove_if(pid, |_| true);
+    /// A process of a registry is not busy any more. Returns what it was busy with.
+    pub fn end(&self, pid: Pid, registry: u64) -> Option<Busy> {
+        let ended = self.busy.remove_if(pid, |busy| busy.registry == registry);
         if ended.is_some() {
             // Relaxed: as above.
             self.count.fetch_sub(1, Ordering::Relaxed);
@@ -76,9 +122,31 @@ impl Starts {
         ended
     }
 
+    /// A process of a registry has died: it is not busy any more with its end, but a start of it is not
+    /// over. Returns what it was busy with.
+    pub fn died(&self, pid: Pid, registry: u64) -> Option<Busy> {
+        let was = self.busy(pid).filter(|busy| busy.registry == registry)?;
+        if was.does == Does::End {
+            return self.end(pid, registry);
+        }
+        self.busy.change(pid, |busy| busy.does = Does::DiedInStart);
+        Some(was)
+    }
+
     /// What a process is busy with.
     pub fn busy(&self, pid: Pid) -> Option<Busy> {
         self.busy.read(pid, |&busy| busy)
+    }
+
+    /// The processes of a registry that are busy. All of the VM's are looked at.
+    pub fn of(&self, registry: u64) -> Vec<(Pid, Busy)> {
+        let mut all = Vec::new();
+        self.busy.each(|pid, &busy| {
+            if busy.registry == registry {
+                all.push((pid, busy));
+            }
+        });
+        all
     }
 
     /// Whether no process is busy. Costs less than asking for one.
@@ -94,6 +162,10 @@ impl Default for Starts {
     }
 }
 
+fn is_exact<P>(id: &Id<'_, P>) -> bool {
+    !matches!(id, Id::Opaque { .. })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,32 +174,53 @@ mod tests {
         Pid::new(word).expect("not zero")
     }
 
+    fn id(word: u64) -> Id<'static, ()> {
+        Id::Word(word.try_into().expect("not zero"))
+    }
+
     #[test]
     fn a_process_is_busy_from_the_begin_to_the_end_of_its_start() {
         let starts = Starts::new();
         let [one, other] = [1, 2].map(pid);
-        let busy = |name| Busy {
-            name,
-            ends: false,
-            flight: None,
-        };
+        let name = |pid| starts.busy(pid).map(|busy: Busy| busy.name);
         assert!(starts.is_empty());
-        starts.begin(one, busy(10));
-        starts.begin(other, busy(20));
-        starts.begin(one, busy(11));
-        assert_eq!(
-            [one, other].map(|pid| starts.busy(pid)),
-            [Some(busy(11)), Some(busy(20))]
-        );
-        assert_eq!(starts.end(one), Some(busy(11)));
-        assert_eq!(starts.end(one), None);
-        assert_eq!(
-            [one, other].map(|pid| starts.busy(pid)),
-            [None, Some(busy(20))]
-        );
+        starts.begin(one, 7, 10, Does::Start, &id(1));
+        starts.begin(other, 8, 20, Does::Start, &id(1));
+        starts.begin(one, 7, 11, Does::Start, &id(1));
+        assert_eq!([one, other].map(name), [Some(11), Some(20)]);
+        assert_eq!(starts.end(one, 8), None, "of another registry");
+        assert_eq!(starts.end(one, 7).map(|busy| busy.name), Some(11));
+        assert_eq!(starts.end(one, 7), None);
+        assert_eq!([one, other].map(name), [None, Some(20)]);
         assert!(!starts.is_empty());
-        starts.end(other);
+        starts.end(other, 8);
         assert!(starts.is_empty());
+    }
+
+    #[test]
+    fn a_start_is_not_over_when_its_starter_dies_but_an_end_is() {
+        let starts = Starts::new();
+        let [starter, worker, refused] = [1, 2, 3].map(pid);
+        let does = |pid| starts.busy(pid).map(|busy: Busy| busy.does);
+        starts.begin(starter, 7, 10, Does::Start, &id(1));
+        starts.begin(worker, 7, 10, Does::End, &id(2));
+        assert!(starts.end_of_start(refused, starter));
+        assert_eq!(does(refused), Some(Does::End));
+        let hash = |pid| starts.busy(pid).map(|busy: Busy| busy.hash);
+        assert_eq!(hash(refused), hash(starter));
+        assert_eq!(starts.died(starter, 8), None, "of another registry");
+        assert_eq!(does(starter), Some(Does::Start));
+        for pid in [starter, worker, refused] {
+            assert!(starts.died(pid, 7).is_some());
+        }
+        assert_eq!(
+            [starter, worker, refused].map(does),
+            [Some(Does::DiedInStart), None, None]
+        );
+        let of = |registry| starts.of(registry).into_iter().map(|(pid, _)| pid);
+        assert!(of(7).eq([starter]) && of(8).eq([]));
+        assert!(starts.end(starter, 7).is_some() && starts.is_empty());
+        assert!(!starts.end_of_start(refused, starter), "there is no start");
     }
 
     #[test]
@@ -148,5 +241,10 @@ mod tests {
             probe: (),
         };
         assert_eq!(starts.flight(1, &opaque), None);
+        starts.begin(pid(1), 7, 1, Does::Start, &opaque);
+        assert_eq!(starts.busy(pid(1)).and_then(|busy| busy.flight()), None);
+        starts.begin(pid(1), 7, 1, Does::Start, &id(7));
+        let busy = starts.busy(pid(1)).and_then(|busy| busy.flight());
+        assert_eq!(busy, starts.flight(1, &id(7)));
     }
 }

@@ -8,9 +8,7 @@ use crate::past::{Last, Past};
 use crate::pids::Pids;
 use crate::segment::{Slot, tag};
 use crate::shard::{Apart, Parts, SHARD_BITS, Shard};
-use crate::sync::{
-    AtomicBool, AtomicU64, AtomicUsize, Counted, MutexGuard, Ordering, planted, sized,
-};
+use crate::sync::{AtomicU64, AtomicUsize, Counted, MutexGuard, Ordering, planted, sized};
 
 const SHARDS: usize = 1 << SHARD_BITS;
 
@@ -30,10 +28,12 @@ pub struct Table<O: Opaque> {
     count: Apart<AtomicUsize>,
     /// How many of those that are counted are guests.
     guests: Apart<AtomicUsize>,
+    /// How many processes are known, but for guests that have no id.
     processes: Apart<AtomicUsize>,
+    /// How many of those have no parent.
+    parentless: Apart<AtomicUsize>,
     /// How many bytes the ids of retired processes take.
     retired: Apart<AtomicUsize>,
-    closed: AtomicBool,
     random: Apart<AtomicU64>,
 }
 
@@ -67,9 +67,6 @@ pub enum Conflict {
     IdTaken(Pid),
     /// The process has another id, or is known otherwise.
     PidTaken,
-    /// The table is closed. The process is tracked all the same, see [`Table::track`], unless it is
-    /// a guest.
-    Closed,
 }
 
 /// Where a scan goes on; fits into 60 bits.
@@ -255,22 +252,27 @@ impl<O: Opaque> Table<O> {
             count: Apart(AtomicUsize::new(0)),
             guests: Apart(AtomicUsize::new(0)),
             processes: Apart(AtomicUsize::new(0)),
+            parentless: Apart(AtomicUsize::new(0)),
             retired: Apart(AtomicUsize::new(0)),
-            closed: AtomicBool::new(false),
             random: Apart(AtomicU64::new(seed.hash_word(1))),
             seed,
         }
     }
 
-    /// Whether there is room for one more child.
-    pub fn has_room(&self) -> bool {
-        self.children.has_room()
+    /// Whether there is room for one more child, if so many `others` have places too.
+    pub fn has_room(&self, others: usize) -> bool {
+        self.children.has_room(others)
     }
 
     /// Promises a place to the next worker that this parent has inserted, or keeps the promise that
-    /// it has. Answers whether there was room.
-    pub fn promise(&self, parent: Pid) -> bool {
-        self.children.promise(parent)
+    /// it has. Returns whether there was room, if so many `others` have places too.
+    pub fn promise(&self, parent: Pid, others: usize) -> bool {
+        self.children.promise(parent, others)
+    }
+
+    /// How many places are taken, promised ones too: without a bound as many as there are workers.
+    pub fn taken(&self) -> usize {
+        self.children.taken().unwrap_or_else(|| self.workers())
     }
 
     /// Gives back the promise that a parent has not used, if it has one.
@@ -371,13 +373,6 @@ impl<O: Opaque> Table<O> {
             Some(_) => self.lock_compared(shard, hash, id, &compared, pinned),
             None => shard.writer.0.lock(),
         };
-        // Relaxed: an insertion that races with `close` may land on either side of it.
-        if self.is_closed() {
-            if !worker.is_guest() {
-                self.track(worker);
-            }
-            return Err(Conflict::Closed);
-        }
         let same_boxed = |slot: Slot<'_, 4>, _: &Id<'_, O::Probe<'_>>| compared.is::<4, O>(slot);
         by_class!(
             shard,
@@ -473,13 +468,14 @@ impl<O: Opaque> Table<O> {
     pub fn refuse(&self, worker: Worker) -> bool {
         self.pids.put(worker.pid, |known| {
             known.is_none().then(|| {
-                self.processes.0.fetch_add(1, Ordering::Relaxed);
-                Process::new(Record {
+                let record = Record {
                     parent: worker.parent,
                     hash: 0,
                     place: Place::Hidden,
                     child: self.is_born(worker),
-                })
+                };
+                self.came(worker.pid, record);
+                Process::new(record)
             })
         })
     }
@@ -514,24 +510,15 @@ impl<O: Opaque> Table<O> {
         self.guests.0.load(Ordering::Relaxed)
     }
 
-    /// Refuses insertions from now on. Answers whether it is this call that closed the table.
-    pub fn close(&self) -> bool {
-        !self.closed.swap(true, Ordering::Relaxed)
+    /// How many workers are known: processes with a parent, but for guests.
+    pub fn workers(&self) -> usize {
+        // Relaxed: as in `count`. Each number may be a moment older than the next one.
+        let others = self.guests() + self.parentless.0.load(Ordering::Relaxed);
+        let processes = self.processes.0.load(Ordering::Relaxed);
+        processes.saturating_sub(others)
     }
 
-    /// Takes insertions again, and has all the entries that it had. There is room for so many
-    /// children, or for any number.
-    pub fn reopen(&self, children: Option<usize>) {
-        self.children.bound(children);
-        self.closed.store(false, Ordering::Relaxed);
-    }
-
-    /// Whether the table is closed.
-    pub fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Relaxed)
-    }
-
-    /// Whether no process is left that the table knows of.
+    /// Whether no process is left that the table knows of, but for guests without an id.
     pub fn is_drained(&self) -> bool {
         // Acquire: see `remove`.
         self.processes.0.load(Ordering::Acquire) == 0
@@ -664,19 +651,22 @@ impl<O: Opaque> Table<O> {
         let done = self
             .pids
             .put(pid, |known| match known.map(|known| known.record) {
-                None => {
+                known if known.is_none_or(|known| known.is_free(pid)) => {
                     // First, for as soon as others know the process, they may remove it.
-                    self.processes.0.fetch_add(1, Ordering::Relaxed);
-                    Some(Process::new(new()))
+                    let new = new();
+                    self.came(pid, new);
+                    Some(Process::new(new))
                 }
-                Some(known) if known.is_free(pid) => Some(Process::new(new())),
                 // A guest that turns out to have a parent.
                 Some(known) if known.is_guest(pid) && !worker.is_guest() && !seen => {
                     self.guests.0.fetch_sub(1, Ordering::Relaxed);
                     let parent = worker.parent;
+                    if parent.is_none() {
+                        self.parentless.0.fetch_add(1, Ordering::Relaxed);
+                    }
                     Some(Process::new(Record { parent, ..known }))
                 }
-                Some(_) => None,
+                _ => None,
             });
         if done && seen && worker.is_guest() {
             self.guests.0.fetch_add(1, Ordering::Relaxed);
@@ -741,6 +731,7 @@ impl<O: Opaque> Table<O> {
                     // It may be one no more.
                     if record.is_guest(pid) {
                         self.guests.0.fetch_sub(1, Ordering::Relaxed);
+                        self.went(pid, *record);
                     }
                     record.place = Place::Hidden;
                 });
@@ -787,6 +778,28 @@ impl<O: Opaque> Table<O> {
         }
         if record.child {
             self.children.gone();
+        }
+        self.went(pid, record);
+    }
+
+    /// Counts a process that is about to be known.
+    fn came(&self, pid: Pid, record: Record) {
+        if record.is_free(pid) {
+            return;
+        }
+        self.processes.0.fetch_add(1, Ordering::Relaxed);
+        if record.parent.is_none() {
+            self.parentless.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts a process that is known no more, or a guest that has given its id up.
+    fn went(&self, pid: Pid, record: Record) {
+        if record.is_free(pid) {
+            return;
+        }
+        if record.parent.is_none() {
+            self.parentless.0.fetch_sub(1, Ordering::Relaxed);
         }
         // Release, with the Acquire in `is_drained`: whoever sees the last one gone sees all
         // of it.

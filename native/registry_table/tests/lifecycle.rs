@@ -98,40 +98,32 @@ fn a_tracked_process_has_no_entry() {
 }
 
 #[test]
-fn a_closed_table_refuses_but_tracks() {
+fn workers_are_counted_apart_from_guests_and_others() {
     let tested = Tested::new();
-    for (n, id) in (0..).zip(ids()) {
-        assert_eq!(tested.insert(&id, pid(n)), Ok(()));
-    }
-    tested.close();
-    let late = Worker {
-        pid: pid(100),
-        parent: Some(pid(200)),
+    let child = |n| Worker {
+        pid: pid(n),
+        parent: Some(pid(100)),
     };
-    let refused = tested.insert_child(&TestId::nth(100), late);
-    assert_eq!(refused, Err(Conflict::Closed));
-    let refused = tested.insert(&TestId::nth(0), pid(101));
-    assert_eq!(refused, Err(Conflict::Closed), "although the id is taken");
-    let refused = tested.insert(&TestId::nth(100), pid(0));
-    assert_eq!(refused, Err(Conflict::Closed), "although the pid is known");
-
-    assert_eq!(tested.get(&TestId::nth(100)), None);
-    assert_eq!(tested.count(), TestId::FORMS as usize);
-    assert!(tested.processes().contains(&late));
-    let known = pids(tested.processes());
-    assert_eq!(
-        known,
-        (0..TestId::FORMS).chain([100, 101]).map(pid).collect()
-    );
-
-    for (n, id) in (0..).zip(ids()) {
-        assert_eq!(tested.get(&id), Some(pid(n)), "those from before stay");
-        assert!(!tested.is_drained());
+    assert_eq!(tested.insert_child(&TestId::nth(1), child(1)), Ok(()));
+    assert_eq!(tested.insert_child(&TestId::nth(2), child(2)), Ok(()));
+    let guest = Worker::guest(pid(3));
+    assert_eq!(tested.insert_child(&TestId::nth(3), guest), Ok(()));
+    assert!(tested.track(child(4)) && tested.refuse(child(5)));
+    assert!(tested.track(orphan(pid(6))));
+    assert_eq!(tested.workers(), 4);
+    assert!(tested.retire(&TestId::nth(1)).is_some());
+    assert_eq!(tested.workers(), 4, "until it is dead");
+    assert!(tested.release(&TestId::nth(3)));
+    assert_eq!(tested.workers(), 4);
+    for n in [1, 2, 4, 5] {
         assert!(tested.remove(pid(n)));
     }
-    assert_eq!(tested.count(), 0);
-    assert!(tested.remove(pid(100)) && !tested.is_drained());
-    assert!(tested.remove(pid(101)) && tested.is_drained());
+    assert_eq!(tested.workers(), 0);
+    assert!(!tested.is_drained());
+    assert!(
+        tested.remove(pid(6)) && tested.is_drained(),
+        "whatever the guest"
+    );
 }
 
 #[test]
@@ -149,13 +141,10 @@ fn a_guest_is_seen_but_not_ours() {
         let other = tested.insert_child(&TestId::nth(100), guest);
         assert_eq!(other, Err(Conflict::PidTaken));
 
-        tested.close();
         assert!(!tested.is_drained());
-        tested.reopen(None);
-        assert_eq!(tested.get(&id), Some(pid(1)), "as before");
         assert!(tested.remove(pid(1)) && tested.is_drained());
         assert_eq!((tested.count(), tested.guests()), (0, 0));
-        assert_eq!(tested.insert(&id, pid(2)), Ok(()), "it is open");
+        assert_eq!(tested.insert(&id, pid(2)), Ok(()));
     }
 }
 
@@ -171,10 +160,12 @@ fn a_guest_may_go_and_come_back() {
         assert_eq!((tested.get(&id), tested.count()), (None, 0));
         assert_eq!((tested.guests(), tested.processes()), (0, vec![]));
         assert_eq!(tested.known(pid(1)), Some(guest), "its end is watched for");
+        assert!(tested.is_drained(), "it is nobody of whom one waits");
 
         let other = TestId::nth(100);
         assert_eq!(tested.insert_child(&other, guest), Ok(()));
         assert_eq!(tested.get(&other), Some(pid(1)));
+        assert!(!tested.is_drained());
         assert!(tested.remove(pid(1)));
         assert_eq!(tested.get(&other), None);
         assert!(tested.is_drained());
@@ -210,49 +201,18 @@ fn a_guest_may_turn_out_to_have_a_parent() {
 }
 
 #[test]
-fn nobody_waits_for_a_guest_that_comes_too_late() {
-    let tested = Tested::new();
-    tested.close();
-    let refused = tested.insert_child(&TestId::nth(0), Worker::guest(pid(1)));
-    assert_eq!(refused, Err(Conflict::Closed));
-    assert!(tested.is_drained());
-}
-
-#[test]
 fn a_guest_takes_the_room_of_a_child_when_it_is_one() {
-    let tested = Tested::new();
-    tested.reopen(Some(1));
+    let tested = Tested::bounded(1);
     let (id, parent) = (TestId::nth(0), pid(9));
     assert_eq!(tested.insert_child(&id, Worker::guest(pid(1))), Ok(()));
-    assert!(tested.has_room(), "guests take none");
-    assert!(tested.promise(parent) && !tested.has_room());
+    assert!(tested.has_room(0), "guests take none");
+    assert!(tested.promise(parent, 0) && !tested.has_room(0));
     let child = Worker {
         pid: pid(1),
         parent: Some(parent),
     };
     assert_eq!(tested.insert_child(&id, child), Ok(()));
     tested.give_back(parent);
-    assert!(!tested.has_room(), "it has the place");
-    assert!(tested.remove(pid(1)) && tested.has_room());
-}
-
-#[test]
-fn a_table_that_is_opened_again_has_another_bound() {
-    let tested = Tested::new();
-    tested.reopen(Some(2));
-    let [one, two] = [pid(8), pid(9)];
-    assert!(tested.promise(one) && tested.promise(two));
-    let child = |n, parent| Worker {
-        pid: pid(n),
-        parent: Some(parent),
-    };
-    assert_eq!(tested.insert_child(&TestId::nth(1), child(1, one)), Ok(()));
-    tested.close();
-    tested.reopen(Some(2));
-    assert!(tested.promise(one), "what was promised before is void");
-    assert!(!tested.has_room(), "the last one's child is not gone");
-    assert!(tested.remove(pid(1)) && tested.has_room());
-    tested.reopen(None);
-    assert!((1..100).all(|n| tested.promise(pid(100 + n))));
-    assert!(tested.has_room());
+    assert!(!tested.has_room(0), "it has the place");
+    assert!(tested.remove(pid(1)) && tested.has_room(0));
 }

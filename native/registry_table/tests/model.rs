@@ -50,10 +50,9 @@ fn operations() -> impl Strategy<Value = Operation> {
         8 => pids().prop_map(Operation::AskPid),
         3 => Just(Operation::Sample),
         2 => (any::<u64>(), 0..100_usize).prop_map(|(from, limit)| Operation::Scan(from, limit)),
-        8 => pids().prop_map(Operation::Promise),
+        8 => (pids(), 0..3_usize)
+            .prop_map(|(pid, others)| Operation::Promise(pid, others)),
         4 => pids().prop_map(Operation::GiveBack),
-        1 => Just(Operation::Close),
-        3 => room().prop_map(Operation::Reopen),
         1 => Just(Operation::Collect),
         2 => Just(Operation::Check),
     ]

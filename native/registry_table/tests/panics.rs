@@ -77,7 +77,7 @@ fn a_process_is_gone_whatever_comes_of_its_id() {
     let _alone = ALONE.lock();
     let table = Table::<Picky>::bounded(1);
     let (child, parent) = (pid(1), pid(100));
-    assert!(table.promise(parent));
+    assert!(table.promise(parent, 0));
     let worker = Worker {
         pid: child,
         parent: Some(parent),
@@ -87,6 +87,6 @@ fn a_process_is_gone_whatever_comes_of_its_id() {
     assert!(table.retire(&bad).is_some());
     assert_eq!(caught(|| table.remove(child)), Some(true));
     assert_eq!(caught(collect), Some(()));
-    assert!(table.is_drained() && table.has_room());
+    assert!(table.is_drained() && table.has_room(0));
     assert_eq!(table.known(child), None);
 }

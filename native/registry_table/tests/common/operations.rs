@@ -22,10 +22,9 @@ pub enum Operation {
     Sample,
     /// From such bits on, in steps of so many slots.
     Scan(u64, usize),
-    Promise(u64),
+    /// With so many other places taken.
+    Promise(u64, usize),
     GiveBack(u64),
-    Close,
-    Reopen(Option<usize>),
     Collect,
     /// Compares everything.
     Check,
@@ -59,12 +58,10 @@ impl Operation {
             94..96 => Self::AskPid(pid),
             96..97 => Self::Sample,
             97..98 => Self::GetMany((0..below(70)).map(|_| below(ids)).collect()),
-            98..99 => Self::Promise(pid),
-            99.. => match below(12) {
-                0 => Self::Close,
-                1..6 => Self::Reopen((below(2) == 0).then(|| below(pids) as usize)),
-                6..9 => Self::GiveBack(pid),
-                9..11 => Self::Refuse(pid, parent),
+            98..99 => Self::Promise(pid, below(3) as usize),
+            99.. => match below(6) {
+                0..3 => Self::GiveBack(pid),
+                3..5 => Self::Refuse(pid, parent),
                 _ => Self::Collect,
             },
             _ => Self::Remove(pid),
@@ -102,7 +99,6 @@ const KEPT: usize = 256;
 pub struct Model {
     by_id: HashMap<TestId, Pid>,
     known: HashMap<Pid, Known>,
-    closed: bool,
     /// How many children there may be.
     most: Option<usize>,
     promised: HashSet<Pid>,
@@ -172,26 +168,23 @@ impl Model {
             Operation::Scan(from, limit) => {
                 self.scan(tested, Cursor::from_bits(*from), *limit);
             }
-            Operation::Promise(n) => assert_eq!(tested.promise(pid(*n)), self.promise(pid(*n))),
+            Operation::Promise(n, others) => assert_eq!(
+                tested.promise(pid(*n), *others),
+                self.promise(pid(*n), *others)
+            ),
             Operation::GiveBack(n) => {
                 tested.give_back(pid(*n));
                 self.promised.remove(&pid(*n));
-            }
-            Operation::Close => {
-                assert_eq!(tested.close(), !self.closed);
-                self.closed = true;
-            }
-            Operation::Reopen(children) => {
-                tested.reopen(*children);
-                (self.most, self.closed) = (*children, false);
-                self.promised.clear();
             }
             Operation::Collect => registry_table::collect(),
             Operation::Check => self.check(tested),
         }
         assert_eq!(tested.count(), self.by_id.len());
-        assert_eq!(tested.is_drained(), self.known.is_empty());
-        assert_eq!(tested.is_closed(), self.closed);
+        let free = self
+            .known
+            .iter()
+            .filter(|(pid, known)| known.is_free(**pid));
+        assert_eq!(tested.is_drained(), free.count() == self.known.len());
     }
 
     /// Compares everything.
@@ -211,10 +204,20 @@ impl Model {
         assert_eq!(tested.guests(), guests - free);
         let processes = tested.processes();
         assert_eq!(processes.len(), self.known.len() - guests);
+        let workers = processes
+            .iter()
+            .filter(|known| known.parent.is_some())
+            .count();
         for Worker { pid, parent } in processes {
             assert_eq!(self.known.get(&pid).map(|known| known.parent), Some(parent));
         }
-        assert_eq!(tested.has_room(), self.has_room());
+        assert_eq!(tested.workers(), workers);
+        let children = known().filter(|(_, known)| known.child).count();
+        let taken = self.most.map(|_| children + self.promised.len());
+        assert_eq!(tested.taken(), taken.unwrap_or(workers));
+        for others in 0..3 {
+            assert_eq!(tested.has_room(others), self.has_room(others));
+        }
     }
 
     fn get(&self, id: &TestId) -> Option<Pid> {
@@ -255,12 +258,6 @@ impl Model {
 
     fn insert(&mut self, id: &TestId, worker: Worker) -> Result<(), Conflict> {
         let Worker { pid, parent } = worker;
-        if self.closed {
-            if !worker.is_guest() {
-                self.track(worker);
-            }
-            return Err(Conflict::Closed);
-        }
         match self.get(id) {
             Some(taken) if taken == pid && self.adopt(worker) => {
                 let child = self.is_born(worker);
@@ -304,17 +301,17 @@ impl Model {
         adopted.map(|guest| guest.parent = parent).is_some()
     }
 
-    fn has_room(&self) -> bool {
+    fn has_room(&self, others: usize) -> bool {
         let children = self.known.values().filter(|known| known.child).count();
         self.most
-            .is_none_or(|most| children + self.promised.len() < most)
+            .is_none_or(|most| children + self.promised.len() + others < most)
     }
 
-    fn promise(&mut self, parent: Pid) -> bool {
+    fn promise(&mut self, parent: Pid, others: usize) -> bool {
         if self.most.is_none() || self.promised.contains(&parent) {
             return true;
         }
-        let room = self.has_room();
+        let room = self.has_room(others);
         if room {
             self.promised.insert(parent);
         }
