@@ -140,9 +140,9 @@ defmodule GenRegistry.Starter do
   end
 
   # However the server ended, its workers have their time to end well, and do not end all at once. While
-  # the link is there, it has not ended: a start may have left such a message.
+  # it is alive, it has not ended: a start may have left such a message.
   def handle_info({:EXIT, server, _reason}, %{server: server} = state) do
-    if server in CleanRoom.links(), do: {:noreply, state}, else: wait_for_sweeper(state)
+    if Table.alive?(server), do: {:noreply, state}, else: wait_for_sweeper(state)
   end
 
   def handle_info({:EXIT, pid, reason}, state) do
