@@ -148,6 +148,17 @@ PARTS = [
         ],
     ),
     Part(
+        "kills",
+        "A killed registry",
+        ["workers", "end_ms", "of"],
+        "The registry is killed beside so many workers, whose ends take so long, and started again by its "
+        "supervisor. With the ETS baseline its workers are killed with it; ours have their time to end, "
+        "in their turn, and their ids wait for that.",
+        [
+            Plot("From the kill to the first start of a new id", "workers", "of", {"of": "the first start"}),
+        ],
+    ),
+    Part(
         "scans",
         "Scans",
         ["entries", "of"],

@@ -6,6 +6,17 @@ defmodule Bench.Worker do
     :proc_lib.start_link(__MODULE__, :init, [self(), init_ms, register_as])
   end
 
+  # Its end takes so many milliseconds.
+  def init(parent, init_ms, {:ends_after, milliseconds}) do
+    Process.flag(:trap_exit, true)
+    if init_ms > 0, do: Process.sleep(init_ms)
+    :proc_lib.init_ack(parent, {:ok, self()})
+
+    receive do
+      {:EXIT, _, _} -> Process.sleep(milliseconds)
+    end
+  end
+
   # As a `:via` name does it, the process puts itself into an Elixir `Registry`, before its init.
   def init(parent, init_ms, {registry, id}) do
     case Registry.register(registry, id, nil) do
