@@ -222,8 +222,8 @@ defmodule GenRegistry do
   `ArgumentError` for a name that is not an atom, for options that are no keyword list, and for
   values that they cannot have.
 
-  If workers of a killed registry of this name are still alive, it first waits until they are gone,
-  as long as `:worker_shutdown` says.
+  If workers of a killed registry of this name are still alive, it does not wait for them. They are ended, and
+  a start waits for the old worker of its id only.
 
       iex> {:ok, registry} = GenRegistry.start_link(ExampleWorker, name: ExampleWorker.Doc)
       iex> GenRegistry.start_link(ExampleWorker, name: ExampleWorker.Doc)
