@@ -307,12 +307,16 @@
         function when function in [:begin_start, :left, :release_own] ->
           [table, :none]
 
+        :inherit_place ->
+          [table, Zoo.idle(), Zoo.idle()]
+
         :scan_guests ->
           [table, 0]
 
         function
         when function in [
                :known,
+               :leave_place,
                :give_back,
                :seal,
                :close,

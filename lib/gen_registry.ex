@@ -398,6 +398,35 @@ defmodule GenRegistry do
   def start(registry, id, args, timeout), do: call_start(registry, :start, id, args, timeout)
 
   @doc """
+  Ends the process of `id`, if there is one, and starts another with these arguments.
+
+  Both in one turn: nobody else's start of the id comes in between, and of several who replace it at once each
+  gets its own process, in order. The old process is ended first, as `stop/3` does it. From then on the start goes
+  on, though the caller may give up. With `:max_children`, the new process has the old one's place. Who waits for
+  the id meanwhile gets the new process.
+
+  `args`, `timeout` and what it raises are as with `lookup_or_start/4`; `timeout` is for both, and the old process
+  may take its `:worker_shutdown`. Returns `{:ok, pid}`, or `{:error, reason}` with a reason of
+  `lookup_or_start/4`. A failure of the start is returned to this caller only: then the id has no process. The old
+  process is left as it is, and the reason is
+
+    * `:not_supervised` if it took its name itself
+    * `{:deadlock, [{registry, id}]}` if it is the caller, which cannot wait for its own end
+
+      iex> {:ok, old} = GenRegistry.start(ExampleWorker, {:session, 1})
+      iex> {:ok, new} = GenRegistry.replace(ExampleWorker, {:session, 1})
+      iex> {Process.alive?(old), GenRegistry.lookup(ExampleWorker, {:session, 1})}
+      {false, {:ok, new}}
+  """
+  @impl true
+  @spec replace(server, Types.id(), args :: list, timeout) :: {:ok, pid} | {:error, term}
+  def replace(registry, id, args \\ [], timeout \\ 5_000) do
+    # Raises if no registry has the name: another process under it is not to be called.
+    if is_atom(registry), do: Table.count(registry)
+    call_start(registry, :replace, id, args, timeout)
+  end
+
+  @doc """
   Stops the process of `id`.
 
   Lookups do not find it from now on. It is sent `:shutdown`, killed if it has not ended within the

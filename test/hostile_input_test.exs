@@ -356,7 +356,7 @@ defmodule GenRegistry.HostileInputTest do
     no_timeout = {:raises, ArgumentError, "the timeout must be a number of milliseconds"}
     unknown = [nil, true, :undefined, :nobody_has_this_name, context.closed, :logger]
 
-    for function <- [:lookup_or_start, :start], reduce: [] do
+    for function <- [:lookup_or_start, :start, :replace], reduce: [] do
       all ->
         [
           rows.(function, no_servers(context), [], no_server),
@@ -619,6 +619,8 @@ defmodule GenRegistry.HostileInputTest do
           native.(:promise, [no_table, :id, self()], badarg),
           native.(:give_back, [no_table, self()], badarg),
           native.(:known, [no_table, resident], badarg),
+          native.(:leave_place, [no_table, resident], badarg),
+          native.(:inherit_place, [no_table, resident, self()], badarg),
           native.(:begin_start, [no_table, :id], badarg),
           native.(:end_start, [no_table, self()], badarg),
           native.(:has_id, [no_table, resident], badarg),
@@ -651,6 +653,9 @@ defmodule GenRegistry.HostileInputTest do
         [
           native.(:alive, [no_pid], {:answers, false}),
           native.(:local, [no_pid], {:answers, false}),
+          native.(:leave_place, [table, no_pid], badarg),
+          native.(:inherit_place, [table, no_pid, self()], badarg),
+          native.(:inherit_place, [table, resident, no_pid], badarg),
           native.(:end_start, [table, no_pid], badarg),
           native.(:has_id, [table, no_pid], badarg),
           native.(:register, [table, :id, no_pid, self()], badarg),
@@ -714,6 +719,8 @@ defmodule GenRegistry.HostileInputTest do
       # It is in none.
       native.(:end_start, [table, self()], {:answers, :ok}),
       native.(:starting, [table], {:answers, []}),
+      native.(:leave_place, [table, resident], {:answers, false}),
+      native.(:inherit_place, [table, resident, self()], {:answers, false}),
       native.(:earlier, [table], {:answers, []}),
       native.(:count_left, [table], {:answers, 0}),
       native.(:left, [table, :resident], {:answers, :none}),

@@ -30,6 +30,8 @@ defmodule GenRegistry.ScheduleTest do
     15. A place is free when a start is over, though its starter is still in handlers.
     16. Starters without workers may end, but for those that have a start, and four that are idle.
     17. When all starts and stops are over, nothing is left.
+    18. A replacement ends what there is and starts another, in its turn; from its begin it goes on without its
+        caller. Nobody behind it gets the old worker, or starts one in between.
   """
 
   use ExUnit.Case, async: true
@@ -474,6 +476,49 @@ defmodule GenRegistry.ScheduleTest do
     assert Filled.retire(schedule, :s5) == nil
     schedule = schedule |> Filled.rested(:s5, :parent) |> Filled.retire(:s5)
     assert Starters.count(schedule.starters) == 3
+  end
+
+  defp replace(caller), do: {:replace, from(caller), nil, [caller]}
+
+  test "a replacement ends the worker, waits for a place, and starts another; all behind it get that" do
+    {:replace, from, nil, work} = request = replace(:c1)
+    {schedule, actions} = request(new(1), :a, request)
+    assert actions == [{:replace, :a, request}]
+
+    schedule =
+      asked(schedule, a: lookup_or_start(:c2), a: replace(:c3), a: start(:c4), b: start(:c5))
+
+    # The only place is another's by now.
+    {schedule, actions} = Filled.stopped(schedule, :a, :ok)
+    assert actions == []
+    {schedule, actions} = started(schedule, :s1, :b, :w)
+    replacement = {:replacement, from, nil, work}
+    assert actions == [{:start, :s1, :a, replacement}]
+    {_schedule, actions} = started(schedule, :s1, :a, :w1)
+    assert actions == [{:reply, lookup_or_start(:c2), {:ok, :w1}}, {:replace, :a, replace(:c3)}]
+  end
+
+  test "a replacement that nobody waits for is none, and those behind it get what there is" do
+    schedule = asked(new(1), a: start(:c1), a: replace(:c2), a: start(:c3))
+    Process.put(:dead, MapSet.new([:c2]))
+    {schedule, actions} = started(schedule, :s1, :a, :w)
+    assert actions == [{:forget, replace(:c2)}, {:look, :a}]
+    {schedule, actions} = Filled.left_alone(schedule, :a, :w, nil)
+    assert actions == [{:reply, start(:c3), {:error, {:already_started, :w}}}]
+    refute Schedule.in_flight?(schedule, :a)
+    Process.delete(:dead)
+  end
+
+  test "a replacement that may not be leaves those behind it the process there is" do
+    schedule = asked(new(1), a: replace(:c1), a: start(:c2))
+    {schedule, actions} = Filled.not_supervised(schedule, :a, :g)
+
+    assert actions == [
+             {:reply, replace(:c1), {:error, :not_supervised}},
+             {:reply, start(:c2), {:error, {:already_started, :g}}}
+           ]
+
+    refute Schedule.in_flight?(schedule, :a)
   end
 
   test "strangers change nothing" do

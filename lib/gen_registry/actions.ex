@@ -65,14 +65,23 @@ defmodule GenRegistry.Actions do
         act(state, {:start, starter, id, request})
 
       {:error, reason} ->
+        state = give_place_back(state, id)
         carry_out(state, Schedule.not_assigned(state.schedule, id, reason))
     end
   end
 
   def act(state, {:start, starter, id, request} = start) do
     cond do
-      not bounded?(state) or Table.promise(state.table, id, starter) ->
+      not bounded?(state) ->
         give(unwatch(state, request), starter, id, request)
+
+      inherited?(state, id, starter) or Table.promise(state.table, id, starter) ->
+        give(
+          unwatch(%{state | places: TermMap.delete(state.places, id)}, request),
+          starter,
+          id,
+          request
+        )
 
       state.clearing == %{} ->
         carry_out(state, Schedule.refused(state.schedule, id, starter, :max_children))
@@ -97,6 +106,29 @@ defmodule GenRegistry.Actions do
     end
   end
 
+  # By itself: it cannot wait for its own end.
+  def act(state, {:replace, id, {:replace, {caller, _}, _, _}}) do
+    case Table.lookup_alive(state.name, id) do
+      {:ok, ^caller} ->
+        circle = {:deadlock, [{state.name, id}]}
+        carry_out(state, Schedule.left_alone(state.schedule, id, caller, circle))
+
+      {:ok, pid} ->
+        left? = bounded?(state) and Table.leave_place(state.table, pid)
+        act(if(left?, do: put_place(state, id, pid), else: state), {:stop, id})
+
+      {:error, :not_found} ->
+        act(state, {:stop, id})
+    end
+  end
+
+  def act(state, {:look, id}) do
+    case Table.lookup_alive(state.name, id) do
+      {:ok, pid} -> carry_out(state, Schedule.left_alone(state.schedule, id, pid, nil))
+      {:error, _} = none -> carry_out(state, Schedule.stopped(state.schedule, id, none))
+    end
+  end
+
   # As its own parent: it is none of our children.
   def act(state, {:register, id, {:register, _from, pid, _parent} = request}) do
     registered? = Table.register(state.table, id, pid, pid) == :ok
@@ -107,6 +139,26 @@ defmodule GenRegistry.Actions do
 
   def act(state, {:await_sweep, starter, id}) do
     put_in(state.clearing[starter], id)
+  end
+
+  # Of ids that are being replaced, the worker whose place the next one gets.
+  defp put_place(state, id, pid), do: update_in(state.places, &TermMap.put(&1, id, pid))
+
+  defp give_place_back(state, id) do
+    case TermMap.fetch(state.places, id) do
+      {:ok, pid} ->
+        Table.give_back(state.table, pid)
+        %{state | places: TermMap.delete(state.places, id)}
+
+      :error ->
+        state
+    end
+  end
+
+  defp inherited?(state, id, starter) do
+    with {:ok, pid} <- TermMap.fetch(state.places, id),
+         do: Table.inherit_place(state.table, pid, starter),
+         else: (:error -> false)
   end
 
   defp unwatch(state, request) do
@@ -232,8 +284,9 @@ defmodule GenRegistry.Actions do
     endings = Endings.add(state.endings, id, pid, parent, waiting?(state, parent))
 
     # A worker that stops itself must not wait for its own end.
-    {{:stopping, stops}, _line} = TermMap.fetch!(state.schedule.flights, id)
-    for {:stop, {^pid, _} = from} <- stops, do: Callers.reply(from, :ok)
+    with {{:stopping, stops}, _line} <- TermMap.fetch!(state.schedule.flights, id),
+         do: for({:stop, {^pid, _} = from} <- stops, do: Callers.reply(from, :ok))
+
     %{state | endings: endings}
   end
 

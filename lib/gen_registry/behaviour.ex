@@ -32,6 +32,9 @@ defmodule GenRegistry.Behaviour do
   @callback reduce(GenRegistry.name(), acc, ({Types.id(), pid}, acc -> acc)) :: acc
             when acc: term
 
+  @callback replace(GenRegistry.server(), Types.id(), args :: list, timeout) ::
+              {:ok, pid} | {:error, term}
+
   @callback sample(GenRegistry.name()) :: {Types.id(), pid} | nil
 
   @callback start(GenRegistry.server(), Types.id(), args :: list, timeout) ::
@@ -45,5 +48,5 @@ defmodule GenRegistry.Behaviour do
   @callback to_list(GenRegistry.name()) :: [{Types.id(), pid}]
 
   # What came after 1.3: doubles from before go on without.
-  @optional_callbacks info: 1, lookup_id: 2, lookup_many: 2, stream: 1
+  @optional_callbacks info: 1, lookup_id: 2, lookup_many: 2, replace: 4, stream: 1
 end

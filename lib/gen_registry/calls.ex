@@ -5,8 +5,11 @@ defmodule GenRegistry.Calls do
 
   alias GenRegistry.{Deadlock, Held, Nested, Server, Table}
 
-  @doc "As `GenRegistry.start/4` and `GenRegistry.lookup_or_start/4` do, of an id without a process."
-  @spec start(module, GenRegistry.server(), :start | :lookup_or_start, term, list, timeout) ::
+  @doc """
+  As `GenRegistry.start/4` and `GenRegistry.lookup_or_start/4` do, of an id without a process, and as
+  `GenRegistry.replace/4` does.
+  """
+  @spec start(module, GenRegistry.server(), atom, term, list, timeout) ::
           {:ok, pid} | {:error, term}
   def start(gen, registry, kind, id, args, timeout) do
     by = Nested.in_which()

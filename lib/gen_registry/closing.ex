@@ -37,11 +37,12 @@ defmodule GenRegistry.Closing do
 
   def answer(_state, _nobody, _request), do: :ok
 
-  defp reply(state, {kind, id, args}) when kind in [:lookup_or_start, :start] and is_list(args),
-    do: start(state, kind, id)
+  defp reply(state, {kind, id, args})
+       when kind in [:lookup_or_start, :start, :replace] and is_list(args),
+       do: start(state, kind, id)
 
   defp reply(state, {kind, id, args, _deadline, _starter})
-       when kind in [:lookup_or_start, :start] do
+       when kind in [:lookup_or_start, :start, :replace] do
     if Held.held?(args), do: Held.let_go(args)
     start(state, kind, id)
   end
@@ -54,6 +55,8 @@ defmodule GenRegistry.Closing do
     do: Overview.answer(question, state).()
 
   defp reply(_state, _unknown), do: {:error, :unknown_call}
+
+  defp start(_state, :replace, _id), do: {:error, :shutdown}
 
   defp start(state, kind, id) do
     case Table.lookup_alive(state.name, id) do

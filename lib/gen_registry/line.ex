@@ -11,7 +11,7 @@ defmodule GenRegistry.Line do
             # starts.
             callers: %{},
             arguments: %{},
-            # The tickets of stops and registrations, and of requests that are nested in a start.
+            # The tickets of stops, replacements and registrations, and of requests that are nested in a start.
             barriers: Tickets.new(),
             nested: Tickets.new()
 
@@ -52,7 +52,11 @@ defmodule GenRegistry.Line do
       {:stop, _} ->
         %{line | barriers: Tickets.put(line.barriers, ticket, nil)}
 
-      {:register, _, _, _} ->
+      # It goes on without its caller.
+      {:replacement, _, _, _} ->
+        line
+
+      {kind, _, _, _} when kind in [:register, :replace] ->
         callers = put(line.callers, caller, ticket)
         %{line | callers: callers, barriers: Tickets.put(line.barriers, ticket, nil)}
 
@@ -84,7 +88,7 @@ defmodule GenRegistry.Line do
   end
 
   @doc """
-  Takes the starts with these arguments that stand before the first stop or registration. None has
+  Takes the starts with these arguments that stand before the first stop, replacement or registration. None has
   the key `nil`.
   """
   @spec pop_equal(t, key :: term) :: {[Schedule.request()], t}
@@ -138,7 +142,7 @@ defmodule GenRegistry.Line do
     }
 
     case request do
-      {kind, _, key, _} when kind != :register and key != nil ->
+      {kind, _, key, _} when kind in [:lookup_or_start, :start] and key != nil ->
         %{line | arguments: drop(line.arguments, key, ticket)}
 
       _ ->

@@ -199,6 +199,12 @@ defmodule GenRegistry.Native do
   @spec promise(registry, term, parent) :: boolean | :sealed
   def promise(_registry, _id, _parent), do: not_loaded()
 
+  @spec leave_place(registry, child :: pid) :: boolean
+  def leave_place(_registry, _child), do: not_loaded()
+
+  @spec inherit_place(registry, child :: pid, parent :: pid) :: boolean
+  def inherit_place(_registry, _child, _parent), do: not_loaded()
+
   @spec give_back(any_registry, pid) :: :ok
   def give_back(_registry, _parent), do: not_loaded()
 

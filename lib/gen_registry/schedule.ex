@@ -11,9 +11,10 @@ defmodule GenRegistry.Schedule do
   #   * A start takes one of `max_starting` places, from its launch until its outcome is known. Places
   #     go by the time of each request, over all ids. A request that is nested in another start takes
   #     none, and does not wait for one.
-  #   * After a start, the line is answered up to the first stop.
+  #   * After a start, the line is answered up to the first stop or replacement.
   #   * After a failure of `start_link` itself, those are told of it whose arguments are equal, up to
-  #     the first stop or registration. The others' own starts are tried.
+  #     the first stop, replacement or registration. The others' own starts are tried.
+  #   * A replacement ends what there is and starts another, and nothing comes in between.
   #   * Nothing is begun for a caller who does not wait any more. What was begun goes on.
   #   * Whatever happens costs the same per request that it answers, up to a logarithm of what is in
   #     flight.
@@ -37,11 +38,13 @@ defmodule GenRegistry.Schedule do
   @type from :: GenServer.from()
 
   @typedoc """
-  What is asked for. `key` is equal for equal arguments, or `nil`, see `GenRegistry.Held.key/1`;
+  What is asked for. A `:replacement` is what a `:replace` is when the old worker is gone: it goes on though
+  its caller does not wait any more. `key` is equal for equal arguments, or `nil`, see `GenRegistry.Held.key/1`;
   `work` is for whoever carries the start out.
   """
   @type request ::
           {:lookup_or_start | :start, from, key :: term, work :: term}
+          | {:replace | :replacement, from, key :: nil, work :: term}
           | {:stop, from}
           | registration
 
@@ -55,12 +58,14 @@ defmodule GenRegistry.Schedule do
     * `{:starting, starter, request, :bounded | :nested}`
     * `{:stopping, stops}` - also while what a failed start or a dead starter left is ended
     * `{:registering, registration}`
+    * `{:replacing, ticket, request, nested?}` - the worker that is to be replaced is ended
   """
   @type stage ::
           {:queued, Line.ticket()}
           | {:starting, pid | :new, request, kind}
           | {:stopping, [request]}
           | {:registering, registration}
+          | {:replacing, Line.ticket(), request, nested? :: boolean}
 
   @typep kind :: :bounded | :nested
   @typep doing :: :idle | :handling | :parent
@@ -88,6 +93,8 @@ defmodule GenRegistry.Schedule do
       `assigned/3` is told which it is
     * `{:stop, id}` - end the id's worker, then tell `stopped/3`; or `not_supervised/3`, if the
       process is a guest
+    * `{:replace, id, request}` - as `{:stop, id}`
+    * `{:look, id}` - tell `left_alone/4` if the id has a process, else `stopped/3`
     * `{:register, id, registration}` - give the id to the process, then tell `registered/4`
     * `{:await_sweep, starter, id}` - end what a dead starter had begun to start, then tell
       `stopped/3`
@@ -99,6 +106,8 @@ defmodule GenRegistry.Schedule do
   @type action ::
           {:start, pid | :new, id, request}
           | {:stop, id}
+          | {:replace, id, request}
+          | {:look, id}
           | {:register, id, registration}
           | {:await_sweep, pid, id}
           | :fill_places
@@ -137,6 +146,7 @@ defmodule GenRegistry.Schedule do
   defp of_stage({:starting, _starter, request, _kind}), do: [request]
   defp of_stage({:stopping, stops}), do: stops
   defp of_stage({:registering, registration}), do: [registration]
+  defp of_stage({:replacing, _ticket, request, _nested?}), do: [request]
 
   ## Requests
 
@@ -265,13 +275,31 @@ defmodule GenRegistry.Schedule do
         {put(schedule, id, {:stopping, Enum.reverse(stops)}, line), [{:stop, id}]}
 
       {ticket, request} ->
-        if schedule.waiting?.(from(request)) do
+        if goes_on?(schedule, request) do
           start_next(schedule, id, line, ticket, request)
         else
-          {schedule, actions} = start_next(schedule, id, Line.delete(line, ticket, request))
+          {schedule, actions} = skip(schedule, id, Line.delete(line, ticket, request), request)
           {schedule, [{:forget, request} | actions]}
         end
     end
+  end
+
+  # Behind a replacement that nobody wants any more, the worker that was to be replaced may live.
+  defp skip(schedule, id, line, {:replace, _, _, _}) do
+    if Line.first(line) == nil,
+      do: start_next(schedule, id, line),
+      else: {put(schedule, id, {:stopping, []}, line), [{:look, id}]}
+  end
+
+  defp skip(schedule, id, line, _request), do: start_next(schedule, id, line)
+
+  # What has begun goes on whoever waits.
+  defp goes_on?(_schedule, {:replacement, _, _, _}), do: true
+  defp goes_on?(schedule, request), do: schedule.waiting?.(from(request))
+
+  defp start_next(schedule, id, line, ticket, {:replace, _, _, _} = request) do
+    stage = {:replacing, ticket, request, Line.nested?(line)}
+    {put(schedule, id, stage, Line.delete(line, ticket, request)), [{:replace, id, request}]}
   end
 
   defp start_next(schedule, id, line, ticket, {:register, _, _, _} = request) do
@@ -337,7 +365,7 @@ defmodule GenRegistry.Schedule do
     {^ticket, request} = Line.first(line)
     line = Line.delete(line, ticket, request)
 
-    if schedule.waiting?.(from(request)) do
+    if goes_on?(schedule, request) do
       launch(schedule, id, request, line, :bounded)
     else
       {schedule, actions} = start_next(schedule, id, line)
@@ -453,7 +481,7 @@ defmodule GenRegistry.Schedule do
   end
 
   defp answer_line(line, _request, {:ok, _pid} = outcome, true = _alive?) do
-    {served, line} = Line.pop_while(line, &(not match?({:stop, _}, &1)))
+    {served, line} = Line.pop_while(line, &(elem(&1, 0) not in [:stop, :replace]))
     {for(request <- served, do: {:reply, request, reply(request, outcome)}), line}
   end
 
@@ -478,8 +506,14 @@ defmodule GenRegistry.Schedule do
   @spec stopped(t, id, :ok | {:error, :not_found}) :: {t, [action]}
   def stopped(schedule, id, reply) do
     case TermMap.fetch(schedule.flights, id) do
-      {:ok, {{:stopping, stops}, line}} -> go_on(schedule, id, line, replies(stops, reply))
-      _ -> {schedule, []}
+      {:ok, {{:stopping, stops}, line}} ->
+        go_on(schedule, id, line, replies(stops, reply))
+
+      {:ok, {{:replacing, ticket, {:replace, from, key, work}, nested?}, line}} ->
+        go_on(schedule, id, Line.add(line, ticket, {:replacement, from, key, work}, nested?), [])
+
+      _ ->
+        {schedule, []}
     end
   end
 
@@ -488,10 +522,14 @@ defmodule GenRegistry.Schedule do
   gets it.
   """
   @spec not_supervised(t, id, pid) :: {t, [action]}
-  def not_supervised(schedule, id, pid) do
-    {{:stopping, stops}, line} = TermMap.fetch!(schedule.flights, id)
+  def not_supervised(schedule, id, pid), do: left_alone(schedule, id, pid, :not_supervised)
+
+  @doc "An id's process, which was to be stopped or replaced, is left alone for this reason."
+  @spec left_alone(t, id, pid, reason :: term) :: {t, [action]}
+  def left_alone(schedule, id, pid, reason) do
+    {stage, line} = TermMap.fetch!(schedule.flights, id)
     {actions, line} = answer_line(line, nil, {:ok, pid}, true)
-    go_on(schedule, id, line, replies(stops, {:error, :not_supervised}) ++ actions)
+    go_on(schedule, id, line, replies(of_stage(stage), {:error, reason}) ++ actions)
   end
 
   defp replies(stops, reply), do: for(stop <- Enum.reverse(stops), do: {:reply, stop, reply})

@@ -37,7 +37,7 @@ defmodule GenRegistry.Server do
     Starters
   }
 
-  alias GenRegistry.{Sweeper, Table, Telemetry}
+  alias GenRegistry.{Sweeper, Table, Telemetry, TermMap}
 
   defstruct [
     :name,
@@ -61,6 +61,8 @@ defmodule GenRegistry.Server do
     left: %{},
     # Starts that found no room, but may: it is not known yet what a killed starter left.
     held: [],
+    # Of ids whose workers are being replaced, the workers whose places the next ones get.
+    places: TermMap.new(),
     # With events, starters to `{queue time, when it was}` of what they were last given. Without, `nil`.
     given: nil
   ]
@@ -143,14 +145,14 @@ defmodule GenRegistry.Server do
   end
 
   def handle_call({kind, id, args}, from, state)
-      when kind in [:lookup_or_start, :start] and is_list(args) do
+      when kind in [:lookup_or_start, :start, :replace] and is_list(args) do
     start(state, kind, id, from, {:plain, args}, nil)
   end
 
   # As `GenRegistry` itself asks: the arguments are held, the caller waits until the deadline, and may be
   # in the start that `starter` runs.
   def handle_call({kind, id, args, deadline, starter} = request, from, state)
-      when kind in [:lookup_or_start, :start] do
+      when kind in [:lookup_or_start, :start, :replace] do
     cond do
       not Held.held?(args) ->
         unknown_call(request, state)
@@ -422,6 +424,10 @@ defmodule GenRegistry.Server do
       else: request(state, id, {:stop, from}, starter)
   end
 
+  defp start(state, :replace, id, from, args, starter) do
+    request(state, id, {:replace, from, nil, {args, received(state)}}, starter)
+  end
+
   defp start(state, kind, id, from, args, starter) do
     case Table.lookup_alive(state.name, id) do
       {:ok, pid} ->
@@ -478,7 +484,7 @@ defmodule GenRegistry.Server do
   # Where there is no room, whoever asks for a start is told so at once, rather than when its turn comes.
   # But an id in flight may need none, or its own: as may any, while it is not known what is left of others.
   defp no_room?(state, id, request) do
-    tuple_size(request) == 4 and elem(request, 0) != :register and bounded?(state) and
+    elem(request, 0) in [:start, :lookup_or_start] and bounded?(state) and
       state.clearing == %{} and not Schedule.in_flight?(state.schedule, id) and
       not Table.room?(state.table, id)
   end

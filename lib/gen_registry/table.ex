@@ -362,7 +362,18 @@ defmodule GenRegistry.Table do
   @spec end_wait(pid) :: :ok
   def end_wait(pid), do: Native.end_wait(pid)
 
-  @doc "Gives back what a starter was promised and has not used."
+  @doc """
+  The place of a child is to be that of the next one of its id: it stays taken when the child is dead, until
+  it is inherited or given back. Returns whether it has one.
+  """
+  @spec leave_place(t, child :: pid) :: boolean
+  def leave_place(table, child), do: Native.leave_place(table, child)
+
+  @doc "As `promise/3`, of the place that a dead child has left."
+  @spec inherit_place(t, child :: pid, starter :: pid) :: boolean
+  def inherit_place(table, child, starter), do: Native.inherit_place(table, child, starter)
+
+  @doc "Gives back what a starter was promised and has not used, or the place that a child has left."
   @spec give_back(t | key, starter :: pid) :: :ok
   def give_back(table, starter), do: Native.give_back(table, starter)
 

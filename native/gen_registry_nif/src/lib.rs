@@ -403,6 +403,18 @@ fn refuse<'a>(
 }
 
 #[rustler::nif]
+fn leave_place(registry: ResourceArc<Registry>, child: LocalPid) -> bool {
+    pid_from_local(child).is_some_and(|child| registry.table().leave(child))
+}
+
+#[rustler::nif]
+fn inherit_place(registry: ResourceArc<Registry>, child: LocalPid, parent: LocalPid) -> bool {
+    let (child, parent) = (pid_from_local(child), pid_from_local(parent));
+    let both = child.zip(parent);
+    both.is_some_and(|(child, parent)| registry.table().inherit(child, parent))
+}
+
+#[rustler::nif]
 fn known(registry: ResourceArc<Registry>, pid: LocalPid) -> bool {
     pid_from_local(pid).is_some_and(|pid| registry.knows(pid))
 }

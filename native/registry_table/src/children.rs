@@ -17,8 +17,11 @@ pub(crate) struct Children {
 #[derive(Default)]
 struct Room {
     taken: usize,
-    /// The parents, as words, whose next child has a place.
+    /// The parents, as words, whose next child has a place; and children that are gone, and have left
+    /// theirs to another.
     promised: BTreeSet<u64>,
+    /// Children whose places are to go to others.
+    leaving: BTreeSet<u64>,
 }
 
 impl Children {
@@ -52,9 +55,11 @@ impl Children {
         free
     }
 
-    /// Gives the parent's promise back, if it has one.
+    /// Gives the parent's promise back, if it has one; or the place that a child has left, or was to
+    /// leave.
     pub(crate) fn give_back(&self, parent: Pid) {
         let mut room = self.room.lock();
+        room.leaving.remove(&parent.word());
         if room.promised.remove(&parent.word()) {
             room.taken -= 1;
         }
@@ -66,8 +71,30 @@ impl Children {
         self.most.is_some() && self.room.lock().promised.remove(&parent.word())
     }
 
-    pub(crate) fn gone(&self) {
-        self.room.lock().taken -= 1;
+    /// A child is gone: its place is free, or kept for whom it is left to.
+    pub(crate) fn gone(&self, child: Pid) {
+        let mut room = self.room.lock();
+        match room.leaving.remove(&child.word()) {
+            true => {
+                room.promised.insert(child.word());
+            }
+            false => room.taken -= 1,
+        }
+    }
+
+    /// When a child is gone, its place is kept until it is [inherited](Self::inherit), or given back.
+    pub(crate) fn leave(&self, child: Pid) {
+        self.room.lock().leaving.insert(child.word());
+    }
+
+    /// Promises the place that a child has left to a parent's next child. Returns whether there was one.
+    pub(crate) fn inherit(&self, child: Pid, parent: Pid) -> bool {
+        let mut room = self.room.lock();
+        let left = room.promised.remove(&child.word());
+        if left && !room.promised.insert(parent.word()) {
+            room.taken -= 1;
+        }
+        left
     }
 
     /// How many places are taken. `None` without a bound.

@@ -275,7 +275,26 @@ impl<O: Opaque> Table<O> {
         self.children.taken().unwrap_or_else(|| self.workers())
     }
 
-    /// Gives back the promise that a parent has not used, if it has one.
+    /// The place of this child is to be another's: when it is removed, it is kept, until it is
+    /// [inherited](Table::inherit) or given back. Returns whether the child has one.
+    pub fn leave(&self, child: Pid) -> bool {
+        // Under the lock of the record, so that it is not removed meanwhile.
+        let mut has = false;
+        self.pids.change(child, |process| {
+            has = process.record.child;
+            if has {
+                self.children.leave(child);
+            }
+        });
+        has
+    }
+
+    /// As [`Table::promise`], of the place that a child has left.
+    pub fn inherit(&self, child: Pid, parent: Pid) -> bool {
+        self.children.inherit(child, parent)
+    }
+
+    /// Gives back the promise that a parent has not used, if it has one, or what a child has left.
     pub fn give_back(&self, parent: Pid) {
         self.children.give_back(parent);
     }
@@ -777,7 +796,7 @@ impl<O: Opaque> Table<O> {
             self.guests.0.fetch_sub(1, Ordering::Relaxed);
         }
         if record.child {
-            self.children.gone();
+            self.children.gone(pid);
         }
         self.went(pid, record);
     }

@@ -56,6 +56,34 @@ fn what_others_have_taken_is_no_room() {
 }
 
 #[test]
+fn a_child_may_leave_its_place_to_another() {
+    let tested = Tested::bounded(1);
+    let (parent, other) = (pid(100), pid(101));
+    assert!(!tested.leave(pid(1)), "there is none");
+    assert!(tested.promise(parent, 0));
+    assert_eq!(tested.insert_child(&TestId::nth(1), child(1, 100)), Ok(()));
+    assert!(tested.leave(pid(1)));
+    assert!(!tested.inherit(pid(1), parent), "it is there still");
+    assert!(tested.remove(pid(1)));
+    assert!(!tested.promise(other, 0), "it is kept");
+    assert!(tested.inherit(pid(1), parent) && !tested.inherit(pid(1), other));
+    assert_eq!(tested.insert_child(&TestId::nth(1), child(2, 100)), Ok(()));
+    assert!(tested.leave(pid(2)) && tested.remove(pid(2)));
+    tested.give_back(pid(2));
+    assert!(tested.promise(other, 0), "nobody wanted it");
+    tested.give_back(other);
+
+    assert!(tested.promise(parent, 0));
+    assert_eq!(tested.insert_child(&TestId::nth(1), child(3, 100)), Ok(()));
+    assert!(tested.leave(pid(3)));
+    tested.give_back(pid(3));
+    assert!(
+        tested.remove(pid(3)) && tested.promise(other, 0),
+        "not any more"
+    );
+}
+
+#[test]
 fn a_refused_insertion_leaves_the_promise() {
     let tested = Tested::bounded(2);
     assert!(tested.promise(pid(100), 0));
