@@ -317,6 +317,8 @@
         when function in [
                :known,
                :leave_place,
+               :ended_idle,
+               :ever,
                :give_back,
                :seal,
                :close,

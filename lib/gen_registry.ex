@@ -131,6 +131,11 @@ defmodule GenRegistry do
           starting: non_neg_integer,
           stopping: non_neg_integer,
           queued: non_neg_integer,
+          started: non_neg_integer,
+          failed: non_neg_integer,
+          refused: non_neg_integer,
+          ended: non_neg_integer,
+          ended_idle: non_neg_integer,
           starters: non_neg_integer,
           memory: non_neg_integer,
           reclaiming: :ok | :stopped,
@@ -398,6 +403,35 @@ defmodule GenRegistry do
   def start(registry, id, args, timeout), do: call_start(registry, :start, id, args, timeout)
 
   @doc """
+  The process of `id`, once there is one. Starts none.
+
+  Returns `{:ok, pid}` at once if there is a process, else when one is registered: by a start, or because it
+  takes its name itself. `timeout` is in milliseconds, or `:infinity`.
+
+  Exits with `{:timeout, call}` when that is over, and with `{reason, call}` when the registry ends, with
+  `{GenRegistry, :await, [registry, id, timeout]}` as the `call`. Raises `ArgumentError` if no registry of this name
+  runs, if `timeout` is no timeout, and if `id` is larger than 16 MB.
+
+      iex> waits = Task.async(fn -> GenRegistry.await(ExampleWorker, :late) end)
+      iex> {:ok, pid} = GenRegistry.start(ExampleWorker, :late)
+      iex> Task.await(waits)
+      {:ok, pid}
+  """
+  @impl true
+  @spec await(server, Types.id(), timeout) :: {:ok, pid}
+  def await(registry, id, timeout \\ 5_000) do
+    server!(registry)
+    timeout!(timeout)
+    validate_size!(id)
+
+    with true <- is_atom(registry), {:ok, pid} <- Table.lookup_alive(registry, id) do
+      {:ok, pid}
+    else
+      _ -> Calls.await(@gen_module, registry, id, timeout)
+    end
+  end
+
+  @doc """
   Ends the process of `id`, if there is one, and starts another with these arguments.
 
   Both in one turn: nobody else's start of the id comes in between, and of several who replace it at once each
@@ -663,6 +697,10 @@ defmodule GenRegistry do
     * `:starting` - how many workers are in their start
     * `:stopping` - for how many ids a worker is being ended, which is not counted any more
     * `:queued` - how many ids wait for their turn, because `:max_starting` others are in their start
+    * `:started`, `:ended` - how many workers have started and ended since the registry started; `:ended_idle` - how many
+      of those that ended did so with `{:shutdown, :idle}`, as far as starters have heard of it
+    * `:failed` - how many starts have failed since then; `:refused` - how many the bound of `:max_children` has
+      refused
     * `:starters` - how many processes there are that start workers
     * `:memory` - about how many bytes the table takes: ids, pids, and what is known of each process.
       What the workers themselves take is not in it.

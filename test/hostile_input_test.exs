@@ -630,6 +630,8 @@ defmodule GenRegistry.HostileInputTest do
           for function <- [
                 :count_left,
                 :earlier,
+                :ended_idle,
+                :ever,
                 :note_busy,
                 :processes,
                 :publish,

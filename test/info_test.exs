@@ -19,7 +19,8 @@ defmodule GenRegistry.InfoTest do
     info = GenRegistry.info(registry)
 
     assert Enum.sort(Map.keys(info)) ==
-             ~w(count memory options queued reclaiming starters starting stopping worker_module)a
+             ~w(count ended ended_idle failed memory options queued reclaiming refused started starters)a ++
+               ~w(starting stopping worker_module)a
 
     assert %{worker_module: LifecycleWorker, count: 0, starting: 0, stopping: 0} = info
     assert %{queued: 0, starters: 0, reclaiming: :ok} = info
@@ -28,6 +29,38 @@ defmodule GenRegistry.InfoTest do
     # Any server will do.
     assert GenRegistry.info(Process.whereis(registry)) == info
     assert GenRegistry.info({registry, node()}) == info
+  end
+
+  test "counts what has been, with telemetry and without", context do
+    registry = registry(context, max_children: 4)
+
+    counts = fn ->
+      Map.take(GenRegistry.info(registry), [:started, :failed, :refused, :ended, :ended_idle])
+    end
+
+    for id <- 1..2, do: start!(registry, id)
+    failing = fn -> {:stop, {:shutdown, :failed}} end
+    for _ <- 1..3, do: {:error, _} = GenRegistry.start(registry, :fails, [failing])
+    own_name = fn -> :yes = GenRegistry.register_name({registry, 3}, self()) end
+    {:ok, _} = GenRegistry.start(registry, 3, in_init(own_name))
+    # A process that takes its name itself has not been started.
+    {:ok, _} = Agent.start(fn -> nil end, name: {:via, GenRegistry, {registry, :guest}})
+    assert counts.() == %{started: 3, failed: 3, refused: 0, ended: 0, ended_idle: 0}
+
+    start!(registry, 4)
+    for id <- 5..6, do: {:error, :max_children} = GenRegistry.start(registry, id, [plain()])
+    :ok = GenRegistry.stop(registry, 1)
+    {:ok, idle} = GenRegistry.lookup(registry, 2)
+    monitor = watch(idle)
+    Process.exit(idle, {:shutdown, :idle})
+    assert down_of(monitor) == {:shutdown, :idle}
+    until(fn -> counts.().ended_idle == 1 end)
+    assert counts.() == %{started: 4, failed: 3, refused: 2, ended: 2, ended_idle: 1}
+
+    # A start whose starter is killed has failed.
+    ask(:start, registry, 7, [held(:init)])
+    kill(starter(reached(:init)))
+    until(fn -> counts.().failed == 4 end)
   end
 
   test "options that were not given are told with their defaults", context do

@@ -102,6 +102,8 @@ defmodule GenRegistry.KindsTest do
       give_back: [:table, :self],
       guests: [:name],
       id?: [:id],
+      ended_idle: [:table],
+      ever: [:table],
       inherit_place: [:table, :self, :self],
       known: [:table, :self],
       leave_place: [:table, :self],

@@ -14,7 +14,7 @@ defmodule GenRegistry.Actions do
     Starters
   }
 
-  alias GenRegistry.{Sweeper, Table, TermMap, Types}
+  alias GenRegistry.{Sweeper, Table, TermMap, Types, Waiting}
 
   # After how many milliseconds it is tried again to start what the VM had no room for.
   @again 100
@@ -84,6 +84,7 @@ defmodule GenRegistry.Actions do
         )
 
       state.clearing == %{} ->
+        state = update_in(state.refused, &(&1 + 1))
         carry_out(state, Schedule.refused(state.schedule, id, starter, :max_children))
 
       true ->
@@ -132,6 +133,7 @@ defmodule GenRegistry.Actions do
   # As its own parent: it is none of our children.
   def act(state, {:register, id, {:register, _from, pid, _parent} = request}) do
     registered? = Table.register(state.table, id, pid, pid) == :ok
+    state = if registered?, do: wake(state, id, pid), else: state
     carry_out(state, Schedule.registered(state.schedule, id, request, registered?))
   end
 
@@ -139,6 +141,17 @@ defmodule GenRegistry.Actions do
 
   def act(state, {:await_sweep, starter, id}) do
     put_in(state.clearing[starter], id)
+  end
+
+  @doc "Tells those who wait for it that an id has a process."
+  @spec wake(state, Types.id(), pid) :: state
+  def wake(state, id, pid) do
+    {froms, waiting} = Waiting.pop(state.waiting, id)
+    # There may be many.
+    if froms != [],
+      do: Shutdown.apart(fn -> for(from <- froms, do: GenServer.reply(from, {:ok, pid})) end)
+
+    %{state | waiting: waiting}
   end
 
   # Of ids that are being replaced, the worker whose place the next one gets.

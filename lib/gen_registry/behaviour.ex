@@ -16,6 +16,8 @@ defmodule GenRegistry.Behaviour do
 
   alias GenRegistry.Types
 
+  @callback await(GenRegistry.server(), Types.id(), timeout) :: {:ok, pid}
+
   @callback count(GenRegistry.name()) :: non_neg_integer
 
   @callback info(GenRegistry.server()) :: GenRegistry.info()
@@ -48,5 +50,5 @@ defmodule GenRegistry.Behaviour do
   @callback to_list(GenRegistry.name()) :: [{Types.id(), pid}]
 
   # What came after 1.3: doubles from before go on without.
-  @optional_callbacks info: 1, lookup_id: 2, lookup_many: 2, replace: 4, stream: 1
+  @optional_callbacks await: 3, info: 1, lookup_id: 2, lookup_many: 2, replace: 4, stream: 1
 end

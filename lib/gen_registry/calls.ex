@@ -58,6 +58,20 @@ defmodule GenRegistry.Calls do
     end)
   end
 
+  @doc "As `GenRegistry.await/3` does, of an id without a process."
+  @spec await(module, GenRegistry.server(), term, timeout) :: {:ok, pid}
+  def await(gen, registry, id, timeout) do
+    with :ended <- gen.call(registry, {:await, id}, timeout), do: exit(:shutdown)
+  catch
+    :exit, {:noproc, {GenServer, :call, _}} when is_atom(registry) ->
+      Table.not_running(registry)
+
+    :exit, reason ->
+      reason = with {reason, {GenServer, :call, _}} <- reason, do: reason
+      if reason == :timeout, do: Server.gave_up(registry, id)
+      exit({reason, {GenRegistry, :await, [registry, id, timeout]}})
+  end
+
   @doc "As `GenRegistry.register_name/2` does, of an id without a process."
   @spec register(module, GenRegistry.name(), term, pid) :: :yes | :no
   def register(gen, registry, id, pid) do

@@ -3,7 +3,7 @@ defmodule GenRegistry.Closing do
   # What a registry's server says to its callers while the registry ends: a worker that waits for an
   # answer would not hear that it is to end.
 
-  alias GenRegistry.{Callers, Earlier, Endings, Held, Overview, Schedule, Table}
+  alias GenRegistry.{Callers, Earlier, Endings, Held, Overview, Schedule, Table, Waiting}
 
   @doc "Answers all who wait, and whose calls are in the mailbox."
   @spec answer_all(struct) :: :ok
@@ -11,6 +11,8 @@ defmodule GenRegistry.Closing do
     for request <- Schedule.unanswered(state.schedule) do
       Callers.reply(Schedule.from(request), cut_off(request))
     end
+
+    for from <- Waiting.froms(state.waiting), do: Callers.reply(from, :ended)
 
     answer_mailbox(state)
   end
@@ -45,6 +47,10 @@ defmodule GenRegistry.Closing do
        when kind in [:lookup_or_start, :start, :replace] do
     if Held.held?(args), do: Held.let_go(args)
     start(state, kind, id)
+  end
+
+  defp reply(state, {:await, id}) do
+    with {:error, :not_found} <- Table.lookup_alive(state.name, id), do: :ended
   end
 
   defp reply(state, {:stop, id}), do: stop(state, id)

@@ -199,6 +199,13 @@ defmodule GenRegistry.Native do
   @spec promise(registry, term, parent) :: boolean | :sealed
   def promise(_registry, _id, _parent), do: not_loaded()
 
+  # How many have started, ended, and ended for want of work.
+  @spec ever(registry) :: {non_neg_integer, non_neg_integer, non_neg_integer}
+  def ever(_registry), do: not_loaded()
+
+  @spec ended_idle(registry) :: :ok
+  def ended_idle(_registry), do: not_loaded()
+
   @spec leave_place(registry, child :: pid) :: boolean
   def leave_place(_registry, _child), do: not_loaded()
 

@@ -38,6 +38,7 @@ defmodule GenRegistry.Overview do
   defp info(state) do
     {in_flight, queued} = Schedule.counts(state.schedule)
     stopping = Endings.count(state.endings) + map_size(state.clearing)
+    {started, ended, idle} = Table.ever(state.table)
     waiting = Endings.left(state.endings) + length(Enum.concat(Map.values(state.left)))
 
     %{
@@ -46,6 +47,11 @@ defmodule GenRegistry.Overview do
       starting: in_flight - queued - stopping - waiting,
       stopping: stopping + Earlier.count(state.table),
       queued: queued,
+      started: started,
+      failed: state.failed,
+      refused: state.refused,
+      ended: ended,
+      ended_idle: idle,
       starters: Starters.count(state.schedule.starters),
       memory: Table.memory(state.table),
       reclaiming: Table.reclaiming(),

@@ -20,6 +20,7 @@ defmodule GenRegistry.Server do
       start_events: 1,
       start_sweeper: 1,
       waiting?: 2,
+      wake: 3,
       watch_sweepers: 1
     ]
 
@@ -37,7 +38,7 @@ defmodule GenRegistry.Server do
     Starters
   }
 
-  alias GenRegistry.{Sweeper, Table, Telemetry, TermMap}
+  alias GenRegistry.{Sweeper, Table, Telemetry, TermMap, Waiting}
 
   defstruct [
     :name,
@@ -61,6 +62,11 @@ defmodule GenRegistry.Server do
     left: %{},
     # Starts that found no room, but may: it is not known yet what a killed starter left.
     held: [],
+    # Who waits until an id has a process.
+    waiting: Waiting.new(),
+    # How many starts have failed, and how many were refused for want of room.
+    failed: 0,
+    refused: 0,
     # Of ids whose workers are being replaced, the workers whose places the next ones get.
     places: TermMap.new(),
     # With events, starters to `{queue time, when it was}` of what they were last given. Without, `nil`.
@@ -170,6 +176,13 @@ defmodule GenRegistry.Server do
   def handle_call({:stop, id}, from, state), do: stop(state, id, from, nil)
   def handle_call({:stop, id, starter}, from, state), do: stop(state, id, from, starter)
 
+  def handle_call({:await, id}, from, state) do
+    case Table.lookup_alive(state.name, id) do
+      {:ok, pid} -> {:reply, {:ok, pid}, state}
+      {:error, :not_found} -> {:noreply, update_in(state.waiting, &Waiting.add(&1, id, from))}
+    end
+  end
+
   def handle_call({:register, id, pid, parent, starter}, from, state) when is_pid(pid) do
     # In its own end a worker cannot wait for that.
     with true <- Table.local?(pid) and pid != state.events,
@@ -203,11 +216,13 @@ defmodule GenRegistry.Server do
         # Of a start that failed, what it was promised is free. A worker has used it.
         if bounded?(state), do: Table.give_back(state.table, starter)
         {outcome, remains} = split_remains(outcome)
+        failed = if match?({:ok, _}, outcome), do: state.failed, else: state.failed + 1
         {outcome, alive?} = now(outcome, id, state)
         left? = remains != []
         told = Schedule.started(state.schedule, starter, id, outcome, alive?, doing, left?)
         state = update_in(state.endings, &Endings.await_remains(&1, id, remains))
-        {:noreply, carry_out(state, told)}
+        state = if alive?, do: wake(state, id, elem(outcome, 1)), else: state
+        {:noreply, carry_out(%{state | failed: failed}, told)}
 
       # A stranger's message that looks like the news of a starter.
       _ ->
@@ -262,8 +277,7 @@ defmodule GenRegistry.Server do
         {:noreply, carry_out(state, Schedule.gave_up(state.schedule, id, pid))}
 
       nil ->
-        dead? = is_pid(pid) and not Table.alive?(pid)
-        {:noreply, if(dead?, do: died(state, pid, reason), else: state)}
+        {:noreply, waiter_down(state, monitor) || if_dead(state, pid, reason)}
     end
   end
 
@@ -294,6 +308,7 @@ defmodule GenRegistry.Server do
   end
 
   def handle_info({:gave_up, id, caller}, state) do
+    state = update_in(state.waiting, &Waiting.leave(&1, id, caller))
     {:noreply, carry_out(state, Schedule.gave_up(state.schedule, id, caller))}
   end
 
@@ -368,6 +383,15 @@ defmodule GenRegistry.Server do
     if reason == :terminate,
       do: shown,
       else: [data: [{~c"State", shown}], supervisor: [{~c"Callback", GenRegistry}]]
+  end
+
+  defp waiter_down(state, monitor) do
+    if waiting = Waiting.down(state.waiting, monitor), do: %{state | waiting: waiting}
+  end
+
+  # Not by the word of a message that anybody can send.
+  defp if_dead(state, pid, reason) do
+    if is_pid(pid) and not Table.alive?(pid), do: died(state, pid, reason), else: state
   end
 
   defp reply_while_it_runs(from, answer) do
@@ -453,6 +477,7 @@ defmodule GenRegistry.Server do
         {:noreply, act(state, {:reply, request, of_itself(request, state.name, id)})}
 
       left == nil and no_room?(state, id, request) ->
+        state = update_in(state.refused, &(&1 + 1))
         {:noreply, act(state, {:reply, request, {:error, :max_children}})}
 
       true ->
@@ -503,8 +528,13 @@ defmodule GenRegistry.Server do
     {given, state} = pop_given(%{state | held: held}, pid)
     starting = Starters.starting(state.schedule.starters, pid)
     state = carry_out(state, Schedule.starter_died(state.schedule, pid, reason))
-    with {:starting, id} <- starting, do: tell_of_killed(state, id, reason, given)
-    state
+
+    with {:starting, id} <- starting do
+      tell_of_killed(state, id, reason, given)
+      update_in(state.failed, &(&1 + 1))
+    else
+      nil -> state
+    end
   end
 
   # A start whose starter was killed.

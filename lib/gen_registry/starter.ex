@@ -146,6 +146,7 @@ defmodule GenRegistry.Starter do
   end
 
   def handle_info({:EXIT, pid, reason}, state) do
+    if reason == {:shutdown, :idle}, do: Table.ended_idle(state.table)
     state = %{state | room: CleanRoom.unlinked(state.room)}
     {:noreply, state |> note_exit(pid, reason) |> make_room() |> busy()}
   end

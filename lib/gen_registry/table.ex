@@ -377,6 +377,14 @@ defmodule GenRegistry.Table do
   @spec give_back(t | key, starter :: pid) :: :ok
   def give_back(table, starter), do: Native.give_back(table, starter)
 
+  @doc "How many workers have started since the table was opened, how many ended, and ended for want of work."
+  @spec ever(t) :: {non_neg_integer, non_neg_integer, non_neg_integer}
+  def ever(table), do: Native.ever(table)
+
+  @doc "A worker has ended for want of work."
+  @spec ended_idle(t) :: :ok
+  def ended_idle(table), do: Native.ended_idle(table)
+
   @doc """
   Whether the memory of what is gone is freed, in all tables of this VM. It is `:stopped` if the system
   refuses what it granted when the VM started, `membarrier(2)`: then a server of a registry is sent

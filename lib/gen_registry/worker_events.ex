@@ -3,7 +3,7 @@ defmodule GenRegistry.WorkerEvents do
   # What a starter tells of its workers: the events of their starts by itself, those of their ends by
   # the event process. It has a start's events only if there is `:telemetry`.
 
-  alias GenRegistry.{CleanRoom, Events, Server, Starter, Telemetry}
+  alias GenRegistry.{CleanRoom, Events, Server, Starter, Table, Telemetry}
 
   @typedoc "The state of `GenRegistry.Starter`."
   @type state :: struct
@@ -77,7 +77,9 @@ defmodule GenRegistry.WorkerEvents do
         state = note_exit(state, pid, link_reason(pid))
         %{state | room: CleanRoom.update(state.room)}
 
+      # Not linked: then there is no other news of it.
       %{^pid => {_id, _registered, ^monitor}} ->
+        if reason == {:shutdown, :idle}, do: Table.ended_idle(state.table)
         note_exit(state, pid, reason)
 
       %{} ->

@@ -403,6 +403,18 @@ fn refuse<'a>(
 }
 
 #[rustler::nif]
+fn ever(registry: ResourceArc<Registry>) -> (u64, u64, u64) {
+    let table = registry.table();
+    (table.started(), table.ended(), table.ended_idle())
+}
+
+#[rustler::nif]
+fn ended_idle(registry: ResourceArc<Registry>) -> rustler::Atom {
+    registry.table().idle();
+    atoms::ok()
+}
+
+#[rustler::nif]
 fn leave_place(registry: ResourceArc<Registry>, child: LocalPid) -> bool {
     pid_from_local(child).is_some_and(|child| registry.table().leave(child))
 }

@@ -32,6 +32,11 @@ pub struct Table<O: Opaque> {
     processes: Apart<AtomicUsize>,
     /// How many of those have no parent.
     parentless: Apart<AtomicUsize>,
+    /// How many workers were entered, with a parent; how many of these were removed; and how many of those
+    /// had nothing to do any more.
+    started: Apart<AtomicU64>,
+    ended: Apart<AtomicU64>,
+    ended_idle: Apart<AtomicU64>,
     /// How many bytes the ids of retired processes take.
     retired: Apart<AtomicUsize>,
     random: Apart<AtomicU64>,
@@ -112,6 +117,8 @@ struct Record {
     place: Place,
     /// Whether it has a place among the children.
     child: bool,
+    /// Whether it was counted among those that started.
+    started: bool,
 }
 
 impl<O> Process<O> {
@@ -253,6 +260,9 @@ impl<O: Opaque> Table<O> {
             guests: Apart(AtomicUsize::new(0)),
             processes: Apart(AtomicUsize::new(0)),
             parentless: Apart(AtomicUsize::new(0)),
+            started: Apart(AtomicU64::new(0)),
+            ended: Apart(AtomicU64::new(0)),
+            ended_idle: Apart(AtomicU64::new(0)),
             retired: Apart(AtomicUsize::new(0)),
             random: Apart(AtomicU64::new(seed.hash_word(1))),
             seed,
@@ -408,6 +418,7 @@ impl<O: Opaque> Table<O> {
                     // Under the shard's lock: it has not been removed meanwhile.
                     self.pids.change(pid, |process| {
                         process.record.child = self.is_born(worker);
+                        process.record.started = self.has_started(worker);
                     });
                     return Ok(());
                 }
@@ -492,6 +503,7 @@ impl<O: Opaque> Table<O> {
                     hash: 0,
                     place: Place::Hidden,
                     child: self.is_born(worker),
+                    started: false,
                 };
                 self.came(worker.pid, record);
                 Process::new(record)
@@ -521,6 +533,26 @@ impl<O: Opaque> Table<O> {
         let own = size_of::<Self>() + size_of::<[Shard; SHARDS]>();
         let retired = self.retired.0.load(Ordering::Relaxed);
         own + entries + retired + self.pids.bytes() + self.past.bytes()
+    }
+
+    /// How many workers were entered with a parent, ever.
+    pub fn started(&self) -> u64 {
+        self.started.0.load(Ordering::Relaxed)
+    }
+
+    /// How many of these were removed.
+    pub fn ended(&self) -> u64 {
+        self.ended.0.load(Ordering::Relaxed)
+    }
+
+    /// How many of those had nothing to do any more, as [`Table::idle`] was told.
+    pub fn ended_idle(&self) -> u64 {
+        self.ended_idle.0.load(Ordering::Relaxed)
+    }
+
+    /// A worker has ended because it had nothing to do.
+    pub fn idle(&self) {
+        self.ended_idle.0.fetch_add(1, Ordering::Relaxed);
     }
 
     /// How many of them are guests'.
@@ -666,6 +698,7 @@ impl<O: Opaque> Table<O> {
             hash: upper_half(hash),
             place,
             child: seen && self.is_born(worker),
+            started: seen && self.has_started(worker),
         };
         let done = self
             .pids
@@ -698,6 +731,15 @@ impl<O: Opaque> Table<O> {
     fn is_born(&self, worker: Worker) -> bool {
         let parent = worker.parent.filter(|_| !worker.is_guest());
         parent.is_some_and(|parent| self.children.born(parent))
+    }
+
+    /// Whether it is a worker that was started here, which is counted.
+    fn has_started(&self, worker: Worker) -> bool {
+        let started = worker.parent.is_some() && !worker.is_guest();
+        if started {
+            self.started.0.fetch_add(1, Ordering::Relaxed);
+        }
+        started
     }
 
     /// Takes a process's entry, if it has one, out of sight, and notes how it leaves. Answers what was
@@ -797,6 +839,9 @@ impl<O: Opaque> Table<O> {
         }
         if record.child {
             self.children.gone(pid);
+        }
+        if record.started {
+            self.ended.0.fetch_add(1, Ordering::Relaxed);
         }
         self.went(pid, record);
     }

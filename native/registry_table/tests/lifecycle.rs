@@ -98,6 +98,36 @@ fn a_tracked_process_has_no_entry() {
 }
 
 #[test]
+fn who_has_started_and_ended_is_counted() {
+    let tested = Tested::new();
+    let child = |n| Worker {
+        pid: pid(n),
+        parent: Some(pid(100)),
+    };
+    let counts = || (tested.started(), tested.ended(), tested.ended_idle());
+    assert_eq!(tested.insert_child(&TestId::nth(1), child(1)), Ok(()));
+    assert!(tested.insert_child(&TestId::nth(1), child(2)).is_err());
+    // None of these has started here.
+    assert!(tested.refuse(child(2)) && tested.track(child(3)));
+    let guest = |n| Worker::guest(pid(n));
+    for n in 4..6 {
+        assert_eq!(tested.insert_child(&TestId::nth(n), guest(n)), Ok(()));
+    }
+    assert_eq!(counts(), (1, 0, 0));
+    // A worker that took its name before, and one that was left.
+    assert_eq!(tested.insert_child(&TestId::nth(4), child(4)), Ok(()));
+    assert!(tested.track(child(5)));
+    assert_eq!(counts(), (2, 0, 0));
+    assert!(tested.retire(&TestId::nth(1)).is_some());
+    assert_eq!(counts(), (2, 0, 0));
+    for n in 1..6 {
+        assert!(tested.remove(pid(n)));
+    }
+    tested.idle();
+    assert_eq!(counts(), (2, 2, 1));
+}
+
+#[test]
 fn workers_are_counted_apart_from_guests_and_others() {
     let tested = Tested::new();
     let child = |n| Worker {
