@@ -16,11 +16,84 @@ defmodule GenRegistry.TelemetryTest do
   @stop [:gen_registry, :worker, :start, :stop]
   @exception [:gen_registry, :worker, :start, :exception]
   @exit [:gen_registry, :worker, :exit]
+  @refused [:gen_registry, :worker, :refused]
+  @registry_start [:gen_registry, :registry, :start]
+  @registry_stop [:gen_registry, :registry, :stop]
 
   describe "with :telemetry" do
     setup do
       TelemetryStandIn.load()
       on_exit(&TelemetryStandIn.unload/0)
+    end
+
+    test "a start that is refused for want of room", context do
+      registry = registry(context, max_children: 1)
+      TelemetryStandIn.listen([@start, @refused])
+      start!(registry, 1)
+      assert_receive {:event, :start, _, %{id: 1}}
+      assert {:error, :max_children} = GenRegistry.start(registry, 2, [plain()])
+      assert_receive {:event, :refused, %{count: 1}, %{id: 2, reason: :max_children} = metadata}
+      assert metadata.registry == registry and metadata.worker_module == LifecycleWorker
+      refute_received {:event, :start, _, _}
+    end
+
+    # Started, less those whose end an event tells of, is what the registry's last event has.
+    for how <- [:in_order, :killed] do
+      test "a registry's start and end, #{how}", context do
+        TelemetryStandIn.listen([@registry_start, @registry_stop, @stop, @exit])
+        registry = registry(context, worker_shutdown: :infinity)
+        assert_receive {:event, :start, times, %{registry: ^registry} = metadata}
+        assert Enum.sort(Map.keys(times)) == [:monotonic_time, :system_time]
+        assert metadata.worker_module == LifecycleWorker
+
+        [first, second | _] = for id <- 1..5, do: start!(registry, id)
+        held = start!(registry, :held, held_at_end(:end))
+        {:error, _} = GenRegistry.start(registry, :fails, [fn -> {:stop, {:shutdown, :no}} end])
+        :ok = GenRegistry.stop(registry, 1)
+        assert_receive {:event, :exit, _, %{pid: ^first}}
+        # With its starter goes who is its child.
+        {:ok, other} = GenRegistry.start(registry, :without_link, [:without_link, plain()])
+        kill(starter(second))
+        for pid <- [second, other], do: down(pid)
+
+        ends =
+          case unquote(how) do
+            :in_order -> ask(fn -> end_registry(registry) end)
+            :killed -> kill(Process.whereis(registry))
+          end
+
+        assert {:end, _} = reached_end(held)
+        refute_received {:event, :stop, %{ended: _}, _}
+        go(held)
+
+        assert_receive {:event, :stop, %{ended: ended, monotonic_time: _},
+                        %{registry: ^registry}},
+                       5_000
+
+        assert ended == started() - exits() - 1
+        if unquote(how) == :in_order, do: assert(answer(ends) == :ok)
+      end
+    end
+
+    defp reached_end(worker) do
+      receive do: ({{:end, reason}, ^worker} -> {:end, reason})
+    end
+
+    # As the events have told, but for the one exit that was received above.
+    defp started do
+      receive do
+        {:event, :stop, _, %{result: :ok}} -> 1 + started()
+      after
+        0 -> 0
+      end
+    end
+
+    defp exits do
+      receive do
+        {:event, :exit, _, _} -> 1 + exits()
+      after
+        0 -> 0
+      end
     end
 
     test "a start is a span", context do
@@ -34,8 +107,19 @@ defmodule GenRegistry.TelemetryTest do
       assert Enum.sort(Map.keys(begun)) == [:monotonic_time, :system_time]
       assert before <= begun.monotonic_time
 
-      assert metadata ==
-               %{registry: registry, worker_module: LifecycleWorker, id: {:an, "id"}, in: starter}
+      assert %{telemetry_span_context: span} = metadata
+      assert is_reference(span)
+
+      same = %{
+        registry: registry,
+        worker_module: LifecycleWorker,
+        id: {:an, "id"},
+        caller: self(),
+        telemetry_span_context: span,
+        in: starter
+      }
+
+      assert metadata == same
 
       assert_receive {:event, :stop, ended, metadata}
       assert Enum.sort(Map.keys(ended)) == [:duration, :monotonic_time, :queue_time]
@@ -43,15 +127,7 @@ defmodule GenRegistry.TelemetryTest do
       assert begun.monotonic_time + ended.duration <= ended.monotonic_time
       assert ended.monotonic_time <= System.monotonic_time()
 
-      assert metadata ==
-               %{
-                 registry: registry,
-                 worker_module: LifecycleWorker,
-                 id: {:an, "id"},
-                 result: :ok,
-                 pid: pid,
-                 in: starter
-               }
+      assert metadata == Map.merge(same, %{result: :ok, pid: pid})
 
       # Whoever finds a process starts none.
       {:ok, ^pid} = GenRegistry.lookup(registry, {:an, "id"})

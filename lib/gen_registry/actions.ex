@@ -84,7 +84,7 @@ defmodule GenRegistry.Actions do
         )
 
       state.clearing == %{} ->
-        state = update_in(state.refused, &(&1 + 1))
+        state = refused(state, id)
         carry_out(state, Schedule.refused(state.schedule, id, starter, :max_children))
 
       true ->
@@ -143,6 +143,19 @@ defmodule GenRegistry.Actions do
     put_in(state.clearing[starter], id)
   end
 
+  @doc "Counts a start for which there is no room, and tells of it."
+  @spec refused(state, Types.id()) :: state
+  def refused(state, id) do
+    if state.counts,
+      do:
+        Events.emit(state.events, [:worker, :refused], %{count: 1}, %{
+          id: id,
+          reason: :max_children
+        })
+
+    %{state | refused: state.refused + 1}
+  end
+
   @doc "Tells those who wait for it that an id has a process."
   @spec wake(state, Types.id(), pid) :: state
   def wake(state, id, pid) do
@@ -185,18 +198,18 @@ defmodule GenRegistry.Actions do
 
   defp give(state, starter, id, {_kind, from, _key, {args, received}}) do
     now = System.monotonic_time()
-    Starter.run(starter, id, args, from, now - received)
-    put_in(state.given[starter], {now - received, now})
+    {caller, _tag} = from
+    span = %{telemetry_span_context: make_ref(), caller: caller}
+    Starter.run(starter, id, args, from, {now - received, span})
+    put_in(state.given[starter], {now - received, now, span})
   end
 
   ## The processes beside it
 
   # Where the VM has no room for more processes, that is no reason to end those there are.
   defp start_starter(%{table: table, events: events} = state) do
-    telemetry? = state.given != nil
-
     with {:ok, starter} <-
-           Starter.start(state.name, state.worker_module, table, events, telemetry?) do
+           Starter.start(state.name, state.worker_module, table, events, state.counts) do
       # Not by a link, which a start could undo.
       Process.monitor(starter)
       Table.track(table, starter, nil)
@@ -218,7 +231,7 @@ defmodule GenRegistry.Actions do
   @doc "Starts the event process."
   @spec start_events(state) :: state
   def start_events(state) do
-    events = Events.start(state.name, state.worker_module)
+    events = Events.start(state.name, state.worker_module, Table.key(state.table), state.counts)
     monitor(%{state | events: events}, events, :events)
   end
 

@@ -6,14 +6,25 @@ defmodule GenRegistry.Events do
 
   use GenServer
 
-  alias GenRegistry.{Report, Telemetry}
+  alias GenRegistry.{Report, Table, Telemetry}
 
-  @doc "Starts the event process of the calling server."
-  @spec start(GenRegistry.name(), module) :: pid
-  def start(name, worker_module) do
+  @typedoc "How many starts have succeeded, and how many exits there were, of which events have told."
+  @type counts :: :counters.counters_ref()
+
+  @doc "There were none. Whatever event processes a registry has, it has one of these."
+  @spec new_counts :: counts
+  def new_counts, do: :counters.new(2, [])
+
+  @doc "An event has told that a start has succeeded."
+  @spec count_start(counts) :: :ok
+  def count_start(counts), do: :counters.add(counts, 1, 1)
+
+  @doc "Starts the event process of the calling server. Without `counts` it emits nothing."
+  @spec start(GenRegistry.name(), module, Table.key(), counts | nil) :: pid
+  def start(name, worker_module, table, counts) do
     # Not linked: neither is to end with the other.
     {:ok, pid} =
-      GenServer.start(__MODULE__, {self(), name, worker_module},
+      GenServer.start(__MODULE__, {self(), name, worker_module, table, counts},
         spawn_opt: [message_queue_data: :off_heap]
       )
 
@@ -23,6 +34,13 @@ defmodule GenRegistry.Events do
   @doc "Has a failed start reported."
   @spec failed(pid, GenRegistry.Types.id(), reason :: term) :: :ok
   def failed(events, id, reason), do: tell(events, {:failed, id, reason})
+
+  @doc "Has the event emitted that the registry has started."
+  @spec registry_started(pid) :: :ok
+  def registry_started(events) do
+    times = %{monotonic_time: System.monotonic_time(), system_time: System.system_time()}
+    emit(events, [:registry, :start], times, %{})
+  end
 
   @doc "Has an event emitted whose metadata are the registry's and these."
   @spec emit(pid, [atom], map, map) :: :ok
@@ -36,9 +54,18 @@ defmodule GenRegistry.Events do
   end
 
   @impl true
-  def init({server, name, worker_module}) do
+  def init({server, name, worker_module, table, counts}) do
     Process.flag(:trap_exit, true)
-    {:ok, %{name: name, worker_module: worker_module, server: Process.monitor(server)}}
+
+    {:ok,
+     %{
+       name: name,
+       worker_module: worker_module,
+       table: table,
+       counts: counts,
+       # Whose end it awaits: of the server, then of the sweeper, which is the last of the registry's.
+       awaits: Process.monitor(server)
+     }}
   end
 
   @impl true
@@ -49,12 +76,18 @@ defmodule GenRegistry.Events do
     {:noreply, state, timeout(state)}
   end
 
-  # What was told before is still in the mailbox.
-  def handle_info({:DOWN, server, _, _, _}, %{server: server} = state) do
-    {:noreply, %{state | server: nil}, 0}
+  def handle_info({:DOWN, monitor, _, _, _}, %{awaits: monitor} = state) do
+    sweeper = if state.counts, do: Table.sweeper(state.table)
+    state = %{state | awaits: if(sweeper, do: Process.monitor(sweeper))}
+    {:noreply, state, timeout(state)}
   end
 
-  def handle_info(:timeout, %{server: nil} = state), do: {:stop, :normal, state}
+  # What was told before is handled.
+  def handle_info(:timeout, %{awaits: nil} = state) do
+    if state.counts, do: registry_stopped(state)
+    {:stop, :normal, state}
+  end
+
   def handle_info(:timeout, state), do: {:noreply, state, :hibernate}
   def handle_info(_message, state), do: {:noreply, state, timeout(state)}
 
@@ -70,7 +103,7 @@ defmodule GenRegistry.Events do
   def handle_cast(_message, state), do: {:noreply, state, timeout(state)}
 
   # What a report or an event held is given back.
-  defp timeout(%{server: nil}), do: 0
+  defp timeout(%{awaits: nil}), do: 0
   defp timeout(_state), do: 1_000
 
   defp handle({:failed, id, reason}, state) do
@@ -83,5 +116,12 @@ defmodule GenRegistry.Events do
   defp handle({:emit, event, measurements, metadata}, state) do
     metadata = Map.merge(Telemetry.metadata(state.name, state.worker_module), metadata)
     Telemetry.execute(event, measurements, metadata)
+    if event == [:worker, :exit], do: :counters.add(state.counts, 2, 1)
+  end
+
+  defp registry_stopped(%{counts: counts} = state) do
+    ended = :counters.get(counts, 1) - :counters.get(counts, 2)
+    times = %{ended: ended, monotonic_time: System.monotonic_time()}
+    handle({:emit, [:registry, :stop], times, %{}}, state)
   end
 end

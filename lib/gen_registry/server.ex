@@ -16,6 +16,7 @@ defmodule GenRegistry.Server do
       carry_out: 2,
       gone: 3,
       let_go: 2,
+      refused: 2,
       start_again: 2,
       start_events: 1,
       start_sweeper: 1,
@@ -69,7 +70,9 @@ defmodule GenRegistry.Server do
     refused: 0,
     # Of ids whose workers are being replaced, the workers whose places the next ones get.
     places: TermMap.new(),
-    # With events, starters to `{queue time, when it was}` of what they were last given. Without, `nil`.
+    # With events, what counts them, and starters to `{queue time, when it was, metadata of the span}` of what
+    # they were last given. Without, `nil`.
+    counts: nil,
     given: nil
   ]
 
@@ -137,10 +140,13 @@ defmodule GenRegistry.Server do
       # upgrade it would be invalid.
       schedule: Schedule.new(opts[:max_starting], &Callers.waiting?/1),
       endings: Endings.new(opts[:worker_shutdown]),
-      given: if(Telemetry.present?(), do: %{})
+      counts: if(Telemetry.present?(), do: Events.new_counts())
     }
 
-    {:ok, state |> start_events() |> start_sweeper() |> watch_sweepers()}
+    state = %{state | given: if(state.counts, do: %{})}
+    state = state |> start_sweeper() |> start_events() |> watch_sweepers()
+    if state.counts, do: Events.registry_started(state.events)
+    {:ok, state}
   end
 
   # What looks like a call, but is from nobody that could be replied to.
@@ -477,7 +483,7 @@ defmodule GenRegistry.Server do
         {:noreply, act(state, {:reply, request, of_itself(request, state.name, id)})}
 
       left == nil and no_room?(state, id, request) ->
-        state = update_in(state.refused, &(&1 + 1))
+        state = refused(state, id)
         {:noreply, act(state, {:reply, request, {:error, :max_children}})}
 
       true ->
@@ -539,11 +545,11 @@ defmodule GenRegistry.Server do
 
   # A start whose starter was killed.
   defp tell_of_killed(state, id, reason, given) do
-    with {queue_time, begun} <- given do
+    with {queue_time, begun, span} <- given do
       now = System.monotonic_time()
       times = %{duration: now - begun, queue_time: queue_time, monotonic_time: now}
-      how = %{id: id, kind: :exit, reason: reason, stacktrace: []}
-      Events.emit(state.events, [:start, :exception], times, how)
+      how = Map.merge(span, %{id: id, kind: :exit, reason: reason, stacktrace: []})
+      Events.emit(state.events, [:worker, :start, :exception], times, how)
     end
 
     Events.failed(state.events, id, {:starter_died, reason})

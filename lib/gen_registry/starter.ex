@@ -33,9 +33,10 @@ defmodule GenRegistry.Starter do
     :room,
     # The monitor of the sweeper, once the server is gone.
     :sweeper,
-    # With events, the workers that live, as `{id, when it was registered, monitor}`, for those of their
+    # With events, what counts them, and the workers that live, as `{id, when it was registered, monitor}`, for those of their
     # ends.
     # Without, `nil`.
+    :counts,
     :workers,
     # Whether it may start more: or has `:enough` workers, or was left with `:strangers`.
     takes: :more,
@@ -54,13 +55,13 @@ defmodule GenRegistry.Starter do
           | {:raised, :error | :throw | :exit, reason :: term, Exception.stacktrace()}
           | {:not_registered, reason :: term, pid}
 
-  @doc "Starts a starter for the calling server. `telemetry?` says whether it is to emit events."
-  @spec start(GenRegistry.name(), module, Table.t(), events :: pid, telemetry? :: boolean) ::
+  @doc "Starts a starter for the calling server. With `counts` it emits events, which are counted by that."
+  @spec start(GenRegistry.name(), module, Table.t(), events :: pid, Events.counts() | nil) ::
           GenServer.on_start()
-  def start(name, worker_module, table, events, telemetry?) do
+  def start(name, worker_module, table, events, counts) do
     # Not `start_link`: as the GenServer's parent, the server would take the starter down with the
     # reason of its own death. The link that matters is made in `init/1`.
-    GenServer.start(__MODULE__, {self(), name, worker_module, table, events, telemetry?},
+    GenServer.start(__MODULE__, {self(), name, worker_module, table, events, counts},
       # In a mass death, one exit message per worker comes. On the heap they would all be copied by
       # every garbage collection.
       spawn_opt: [message_queue_data: :off_heap]
@@ -71,11 +72,11 @@ defmodule GenRegistry.Starter do
   Has an idle starter start a worker for an id.
 
   It replies to the caller at once, and tells the server by `GenRegistry.Server.started/5`.
-  `queue_time` is for the events, and `nil` without them.
+  `queued` is for the events: the time in the queue, and metadata of the span. It is `nil` without them.
   """
-  @spec run(pid, GenRegistry.Types.id(), Held.t(), GenServer.from(), integer | nil) :: :ok
-  def run(starter, id, args, from, queue_time) do
-    tell(starter, {:run, id, args, from, queue_time})
+  @spec run(pid, GenRegistry.Types.id(), Held.t(), GenServer.from(), {integer, map} | nil) :: :ok
+  def run(starter, id, args, from, queued) do
+    tell(starter, {:run, id, args, from, queued})
   end
 
   @doc "Has a waiting starter, as their parent, send `:shutdown` to these workers."
@@ -96,7 +97,7 @@ defmodule GenRegistry.Starter do
   end
 
   @impl true
-  def init({server, name, worker_module, table, events, telemetry?}) do
+  def init({server, name, worker_module, table, events, counts}) do
     Process.flag(:trap_exit, true)
     Process.link(server)
     Process.monitor(events)
@@ -108,16 +109,17 @@ defmodule GenRegistry.Starter do
        worker_module: worker_module,
        table: table,
        events: events,
-       workers: if(telemetry?, do: %{}),
+       counts: counts,
+       workers: if(counts, do: %{}),
        room: CleanRoom.note(server)
      }}
   end
 
   @impl true
-  def handle_info({__MODULE__, {:run, id, args, from, queue_time}}, state) do
+  def handle_info({__MODULE__, {:run, id, args, from, queued}}, state) do
     case Table.begin_start(state.table, id) do
       :ok ->
-        {:noreply, state |> start_and_tell(id, args, from, queue_time) |> busy()}
+        {:noreply, state |> start_and_tell(id, args, from, queued) |> busy()}
 
       # The registry ends, and has answered whoever waited; or it was killed.
       :closed ->
@@ -208,7 +210,7 @@ defmodule GenRegistry.Starter do
 
   ## A start
 
-  defp start_and_tell(%{workers: nil} = state, id, args, from, _queue_time) do
+  defp start_and_tell(%{workers: nil} = state, id, args, from, nil) do
     result = start_worker(state, id, args)
     CleanRoom.shield()
 
@@ -228,8 +230,8 @@ defmodule GenRegistry.Starter do
     end
   end
 
-  defp start_and_tell(state, id, args, from, queue_time) do
-    begun = begin(state, id)
+  defp start_and_tell(state, id, args, from, {queue_time, span}) do
+    begun = begin(state, id, span)
     result = start_worker(state, id, args)
     ended = System.monotonic_time()
     CleanRoom.shield()
@@ -239,7 +241,7 @@ defmodule GenRegistry.Starter do
     state = watch(state, id, result, ended)
     answer(state, id, from, result, remains, :handling)
     times = %{duration: ended - begun, queue_time: queue_time, monotonic_time: ended}
-    tell_of(state, id, result, times)
+    tell_of(state, id, result, times, span)
     # With what its handlers did.
     CleanRoom.restore(state.room, &ours?/1)
     state |> settle(result, links, monitors?) |> rest()

@@ -5,9 +5,8 @@ defmodule GenRegistry.Telemetry do
   Nothing need be switched on. A registry looks when it starts whether `:telemetry.execute/3` is
   there, and emits events if it is: your application has the `:telemetry` package as a dependency,
   or one of its own has. If it is not, nothing is emitted, and nothing is measured or kept for it.
-  If it is, starters keep the ids of their workers, and watch them. Lookups, calls that find their
-  process, and starts that are refused before they begin (`:max_children`) emit nothing in either
-  case.
+  If it is, starters keep the ids of their workers, and watch them. Lookups, and calls that find their
+  process, emit nothing in either case.
 
   ## Events
 
@@ -15,7 +14,11 @@ defmodule GenRegistry.Telemetry do
 
     * `:registry` - the registry's name
     * `:worker_module` - the module whose `start_link` starts its workers
-    * `:id` - the worker's id
+
+  Those of workers also have `:id`, the worker's id. Those of a start's span, which are the next three, also have
+
+    * `:caller` - the process that asked for the start
+    * `:telemetry_span_context` - a reference, the same in both events of a span
 
   ### `[:gen_registry, :worker, :start, :start]`
 
@@ -59,7 +62,22 @@ defmodule GenRegistry.Telemetry do
   and had ended before that could watch it.
 
   A worker's exit event comes after its `[:gen_registry, :worker, :start, :stop]`. There is none for
-  workers that end with their registry or with their starter.
+  workers that end with their registry or with their starter: `[:gen_registry, :registry, :stop]` has their number.
+
+  ### `[:gen_registry, :worker, :refused]`
+
+  A start was refused before it began. Measurements: `:count`, which is 1. Metadata: also `:reason`, which is
+  `:max_children`.
+
+  ### `[:gen_registry, :registry, :start]`
+
+  A registry has started. Measurements: `:monotonic_time` and `:system_time`.
+
+  ### `[:gen_registry, :registry, :stop]`
+
+  A registry has ended, or was killed, and what it has left is gone. It is its last event. Measurements:
+  `:monotonic_time`, and `:ended`, the number of workers whose start had the `:result` `:ok` and that have no event of
+  their own end. So the number of those starts, less that of exits and of all that `:ended` has, is what runs.
 
   ## Where handlers run
 
@@ -126,7 +144,7 @@ defmodule GenRegistry.Telemetry do
   @doc false
   @spec execute([atom], map, map) :: :ok
   def execute(event, measurements, metadata) do
-    :telemetry.execute([:gen_registry, :worker | event], measurements, metadata)
+    :telemetry.execute([:gen_registry | event], measurements, metadata)
     :ok
   catch
     # A starter has workers, which end with it. What handlers raise is caught before it comes here;

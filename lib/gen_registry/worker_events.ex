@@ -8,35 +8,37 @@ defmodule GenRegistry.WorkerEvents do
   @typedoc "The state of `GenRegistry.Starter`."
   @type state :: struct
 
-  @doc "Emits that a start begins. Returns when, for its duration."
-  @spec begin(state, GenRegistry.Types.id()) :: integer
-  def begin(state, id) do
+  @doc "Emits that a start begins, with metadata of its span. Returns when, for its duration."
+  @spec begin(state, GenRegistry.Types.id(), map) :: integer
+  def begin(state, id, span) do
     now = System.monotonic_time()
     times = %{monotonic_time: now, system_time: System.system_time()}
-    Telemetry.execute([:start, :start], times, metadata(state, id))
+    Telemetry.execute([:worker, :start, :start], times, metadata(state, id, span))
     System.monotonic_time()
   end
 
   @doc "Emits how a start ended."
-  @spec tell_of(state, GenRegistry.Types.id(), Starter.result(), map) :: :ok
-  def tell_of(state, id, {:ok, pid}, times) do
-    Telemetry.execute([:start, :stop], times, metadata(state, id, %{result: :ok, pid: pid}))
+  @spec tell_of(state, GenRegistry.Types.id(), Starter.result(), map, span :: map) :: :ok
+  def tell_of(state, id, {:ok, pid}, times, span) do
+    ended = Map.merge(span, %{result: :ok, pid: pid})
+    Telemetry.execute([:worker, :start, :stop], times, metadata(state, id, ended))
+    Events.count_start(state.counts)
   end
 
-  def tell_of(state, id, {:raised, kind, reason, stacktrace}, times) do
-    raised = %{kind: kind, reason: reason, stacktrace: stacktrace}
-    Telemetry.execute([:start, :exception], times, metadata(state, id, raised))
+  def tell_of(state, id, {:raised, kind, reason, stacktrace}, times, span) do
+    raised = Map.merge(span, %{kind: kind, reason: reason, stacktrace: stacktrace})
+    Telemetry.execute([:worker, :start, :exception], times, metadata(state, id, raised))
   end
 
   # The end of the registry does not wait for handlers.
-  def tell_of(state, id, {:not_registered, :shutdown, _pid}, times) do
-    failed = %{id: id, result: {:error, :shutdown}, pid: nil}
-    Events.emit(state.events, [:start, :stop], times, failed)
+  def tell_of(state, id, {:not_registered, :shutdown, _pid}, times, span) do
+    failed = Map.merge(span, %{id: id, result: {:error, :shutdown}, pid: nil})
+    Events.emit(state.events, [:worker, :start, :stop], times, failed)
   end
 
-  def tell_of(state, id, result, times) do
-    failed = %{result: Starter.outcome(result), pid: nil}
-    Telemetry.execute([:start, :stop], times, metadata(state, id, failed))
+  def tell_of(state, id, result, times, span) do
+    failed = Map.merge(span, %{result: Starter.outcome(result), pid: nil})
+    Telemetry.execute([:worker, :start, :stop], times, metadata(state, id, failed))
   end
 
   @doc "Watches a worker, which was registered at this time."
@@ -55,7 +57,7 @@ defmodule GenRegistry.WorkerEvents do
     {{id, registered, _monitor}, workers} = Map.pop!(state.workers, pid)
     now = System.monotonic_time()
     times = %{lifetime: now - registered, monotonic_time: now}
-    Events.emit(state.events, [:exit], times, %{id: id, pid: pid, reason: reason})
+    Events.emit(state.events, [:worker, :exit], times, %{id: id, pid: pid, reason: reason})
     %{state | workers: workers}
   end
 
@@ -101,7 +103,7 @@ defmodule GenRegistry.WorkerEvents do
     end
   end
 
-  defp metadata(state, id, more \\ %{}) do
+  defp metadata(state, id, more) do
     state.name
     |> Telemetry.metadata(state.worker_module)
     |> Map.put(:id, id)
