@@ -407,8 +407,27 @@ defmodule GenRegistry.HostileInputTest do
       end,
       for(server <- no_process, do: {GenRegistry, :stop, [server, :id], {:exits, :noproc}}),
       for(server <- no_process, do: {GenRegistry, :info, [server], {:exits, :noproc}}),
+      for(server <- no_servers(context), do: {GenRegistry, :await, [server, :id], no_server}),
+      for timeout <- @no_timeouts, server <- [name, server] do
+        {GenRegistry, :await, [server, :id, timeout], no_timeout}
+      end,
+      for unknown <- [nil, :nobody_has_this_name, context.closed, :logger] do
+        {GenRegistry, :await, [unknown, :id], {:raises, ArgumentError, "unknown registry: "}}
+      end,
+      for(
+        at <- [dead, {:nobody_has_this_name, node()}],
+        do:
+          {GenRegistry, :await, [at, :id],
+           {:is, &match?({:exit, {:noproc, {GenRegistry, :await, _}}}, &1)}}
+      ),
+      {GenRegistry, :await, [name, :none, 0],
+       {:is, &match?({:exit, {:timeout, {GenRegistry, :await, _}}}, &1)}},
+      {GenRegistry, :await, [server, :resident, 2 ** 32 - 1],
+       {:answers, {:ok, context.resident}}},
       for server <- [Terms.external_pid(), {name, :other@nowhere}] do
         [
+          {GenRegistry, :await, [server, :id, 1_000],
+           {:is, &match?({:exit, {:nodedown, {GenRegistry, :await, _}}}, &1)}},
           {GenRegistry, :stop, [server, :id, 1_000], {:exits, :nodedown}},
           {GenRegistry, :info, [server], {:exits, :nodedown}}
         ]

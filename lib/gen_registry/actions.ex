@@ -320,5 +320,7 @@ defmodule GenRegistry.Actions do
   @spec waiting?(state, pid | nil) :: boolean
   def waiting?(state, starter), do: Starters.waiting?(state.schedule.starters, starter)
 
-  defp bounded?(state), do: state.max_children != :infinity
+  @doc "Whether there is a bound of children."
+  @spec bounded?(state) :: boolean
+  def bounded?(state), do: state.max_children != :infinity
 end

@@ -3,7 +3,7 @@ defmodule GenRegistry.Server do
   # The process under a registry's name. It says who starts and who is stopped (as
   # `GenRegistry.Schedule` decides), never runs a worker's code and never waits for one. All it
   # holds is what is in flight: the workers are in the table. This is what it hears;
-  # `GenRegistry.Actions` is what it does.
+  # `GenRegistry.Requests` is what it makes of requests, `GenRegistry.Actions` what it does.
 
   use GenServer
 
@@ -12,11 +12,10 @@ defmodule GenRegistry.Server do
   import GenRegistry.Actions,
     only: [
       act: 2,
-      await_left: 3,
+      bounded?: 1,
       carry_out: 2,
       gone: 3,
       let_go: 2,
-      refused: 2,
       start_again: 2,
       start_events: 1,
       start_sweeper: 1,
@@ -33,6 +32,7 @@ defmodule GenRegistry.Server do
     Events,
     Held,
     Overview,
+    Requests,
     Schedule,
     Shutdown,
     Starter,
@@ -158,7 +158,7 @@ defmodule GenRegistry.Server do
 
   def handle_call({kind, id, args}, from, state)
       when kind in [:lookup_or_start, :start, :replace] and is_list(args) do
-    start(state, kind, id, from, {:plain, args}, nil)
+    Requests.start(state, kind, id, from, {:plain, args}, nil)
   end
 
   # As `GenRegistry` itself asks: the arguments are held, the caller waits until the deadline, and may be
@@ -171,7 +171,7 @@ defmodule GenRegistry.Server do
 
       # A number is less than an atom.
       System.monotonic_time(:millisecond) < deadline ->
-        start(state, kind, id, from, args, starter)
+        Requests.start(state, kind, id, from, args, starter)
 
       true ->
         Held.let_go(args)
@@ -179,8 +179,8 @@ defmodule GenRegistry.Server do
     end
   end
 
-  def handle_call({:stop, id}, from, state), do: stop(state, id, from, nil)
-  def handle_call({:stop, id, starter}, from, state), do: stop(state, id, from, starter)
+  def handle_call({:stop, id}, from, state), do: Requests.stop(state, id, from, nil)
+  def handle_call({:stop, id, starter}, from, state), do: Requests.stop(state, id, from, starter)
 
   def handle_call({:await, id}, from, state) do
     case Table.lookup_alive(state.name, id) do
@@ -189,16 +189,8 @@ defmodule GenRegistry.Server do
     end
   end
 
-  def handle_call({:register, id, pid, parent, starter}, from, state) when is_pid(pid) do
-    # In its own end a worker cannot wait for that.
-    with true <- Table.local?(pid) and pid != state.events,
-         false <- starter != nil and Endings.worker(state.endings, id) == starter,
-         {:error, :not_found} <- Table.lookup_alive(state.name, id) do
-      request(state, id, {:register, from, pid, parent}, starter)
-    else
-      _ -> {:reply, :no, state}
-    end
-  end
+  def handle_call({:register, id, pid, parent, starter}, from, state) when is_pid(pid),
+    do: Requests.register(state, id, from, pid, parent, starter)
 
   def handle_call(question, from, state)
       when question in [:info, :which_children, :count_children] do
@@ -443,87 +435,7 @@ defmodule GenRegistry.Server do
     end
   end
 
-  ## What the schedule decided
-
-  defp stop(state, id, {caller, _} = from, starter) do
-    # It cannot end while it waits for its own end.
-    ending = Endings.worker(state.endings, id)
-
-    if ending != nil and ending in [caller, starter],
-      do: {:reply, :ok, state},
-      else: request(state, id, {:stop, from}, starter)
-  end
-
-  defp start(state, :replace, id, from, args, starter) do
-    request(state, id, {:replace, from, nil, {args, received(state)}}, starter)
-  end
-
-  defp start(state, kind, id, from, args, starter) do
-    case Table.lookup_alive(state.name, id) do
-      {:ok, pid} ->
-        Held.let_go(args)
-        reply = if kind == :start, do: {:error, {:already_started, pid}}, else: {:ok, pid}
-        Callers.reply(from, reply)
-        {:noreply, state}
-
-      {:error, :not_found} ->
-        request(state, id, {kind, from, Held.key(args), {args, received(state)}}, starter)
-    end
-  end
-
-  defp bounded?(state), do: state.max_children != :infinity
-
-  defp request(state, id, request, starter) do
-    {left, state} = left(state, id)
-    {caller, _} = Schedule.from(request)
-
-    cond do
-      # What has the id would wait for its own end.
-      left != nil and (elem(left, 0) in [caller, starter] or left == {:starter, starter}) ->
-        {:noreply, act(state, {:reply, request, of_itself(request, state.name, id)})}
-
-      left == nil and no_room?(state, id, request) ->
-        state = refused(state, id)
-        {:noreply, act(state, {:reply, request, {:error, :max_children}})}
-
-      true ->
-        state = %{state | callers: Callers.watch(state.callers, id, Schedule.from(request))}
-        state = if left, do: await_left(state, id, left), else: state
-        {:noreply, carry_out(state, Schedule.request(state.schedule, id, request, starter))}
-    end
-  end
-
-  # What an earlier registry has left of an id that is not in flight.
-  defp left(%{earlier?: false} = state, _id), do: {nil, state}
-
-  defp left(state, id) do
-    if Schedule.in_flight?(state.schedule, id) do
-      {nil, state}
-    else
-      case Earlier.find(state.table, id) do
-        :none -> {nil, %{state | earlier?: false}}
-        :not_found -> {nil, state}
-        left -> {left, state}
-      end
-    end
-  end
-
-  defp of_itself({:stop, _from}, _name, _id), do: :ok
-  defp of_itself({:register, _from, _pid, _parent}, _name, _id), do: :no
-  defp of_itself(_start, name, id), do: {:error, {:deadlock, [{name, id}]}}
-
-  # Where there is no room, whoever asks for a start is told so at once, rather than when its turn comes.
-  # But an id in flight may need none, or its own: as may any, while it is not known what is left of others.
-  defp no_room?(state, id, request) do
-    elem(request, 0) in [:start, :lookup_or_start] and bounded?(state) and
-      state.clearing == %{} and not Schedule.in_flight?(state.schedule, id) and
-      not Table.room?(state.table, id)
-  end
-
   ## Events
-
-  defp received(%{given: nil}), do: nil
-  defp received(_state), do: System.monotonic_time()
 
   defp pop_given(%{given: nil} = state, _starter), do: {nil, state}
   defp pop_given(state, starter), do: pop_in(state.given[starter])

@@ -1,0 +1,109 @@
+defmodule GenRegistry.Requests do
+  @moduledoc false
+  # What a registry's server does with a request that it has received: it is answered at once, or the
+  # schedule takes it. Functions return as those of a server that handles a call.
+
+  import GenRegistry.Actions,
+    only: [act: 2, await_left: 3, bounded?: 1, carry_out: 2, refused: 2]
+
+  alias GenRegistry.{Callers, Earlier, Endings, Held, Schedule, Table, Types}
+
+  @typedoc "The state of `GenRegistry.Server`."
+  @type state :: struct
+
+  @type handled :: {:noreply, state} | {:reply, term, state}
+
+  @doc "A stop of an id's worker. `starter` is who the caller waits for, as in `GenRegistry.Schedule.request/4`."
+  @spec stop(state, Types.id(), GenServer.from(), pid | nil) :: handled
+  def stop(state, id, {caller, _} = from, starter) do
+    # It cannot end while it waits for its own end.
+    ending = Endings.worker(state.endings, id)
+
+    if ending != nil and ending in [caller, starter],
+      do: {:reply, :ok, state},
+      else: request(state, id, {:stop, from}, starter)
+  end
+
+  @doc "A start of an id's worker, or a replacement."
+  @spec start(state, atom, Types.id(), GenServer.from(), Held.t(), pid | nil) :: handled
+  def start(state, :replace, id, from, args, starter) do
+    request(state, id, {:replace, from, nil, {args, received(state)}}, starter)
+  end
+
+  def start(state, kind, id, from, args, starter) do
+    case Table.lookup_alive(state.name, id) do
+      {:ok, pid} ->
+        Held.let_go(args)
+        reply = if kind == :start, do: {:error, {:already_started, pid}}, else: {:ok, pid}
+        Callers.reply(from, reply)
+        {:noreply, state}
+
+      {:error, :not_found} ->
+        request(state, id, {kind, from, Held.key(args), {args, received(state)}}, starter)
+    end
+  end
+
+  @doc "A process is to have an id."
+  @spec register(state, Types.id(), GenServer.from(), pid, parent :: pid | nil, pid | nil) ::
+          handled
+  def register(state, id, from, pid, parent, starter) do
+    # In its own end a worker cannot wait for that.
+    with true <- Table.local?(pid) and pid != state.events,
+         false <- starter != nil and Endings.worker(state.endings, id) == starter,
+         {:error, :not_found} <- Table.lookup_alive(state.name, id) do
+      request(state, id, {:register, from, pid, parent}, starter)
+    else
+      _ -> {:reply, :no, state}
+    end
+  end
+
+  defp received(%{given: nil}), do: nil
+  defp received(_state), do: System.monotonic_time()
+
+  defp request(state, id, request, starter) do
+    {left, state} = left(state, id)
+    {caller, _} = Schedule.from(request)
+
+    cond do
+      # What has the id would wait for its own end.
+      left != nil and (elem(left, 0) in [caller, starter] or left == {:starter, starter}) ->
+        {:noreply, act(state, {:reply, request, of_itself(request, state.name, id)})}
+
+      left == nil and no_room?(state, id, request) ->
+        state = refused(state, id)
+        {:noreply, act(state, {:reply, request, {:error, :max_children}})}
+
+      true ->
+        state = %{state | callers: Callers.watch(state.callers, id, Schedule.from(request))}
+        state = if left, do: await_left(state, id, left), else: state
+        {:noreply, carry_out(state, Schedule.request(state.schedule, id, request, starter))}
+    end
+  end
+
+  # What an earlier registry has left of an id that is not in flight.
+  defp left(%{earlier?: false} = state, _id), do: {nil, state}
+
+  defp left(state, id) do
+    if Schedule.in_flight?(state.schedule, id) do
+      {nil, state}
+    else
+      case Earlier.find(state.table, id) do
+        :none -> {nil, %{state | earlier?: false}}
+        :not_found -> {nil, state}
+        left -> {left, state}
+      end
+    end
+  end
+
+  defp of_itself({:stop, _from}, _name, _id), do: :ok
+  defp of_itself({:register, _from, _pid, _parent}, _name, _id), do: :no
+  defp of_itself(_start, name, id), do: {:error, {:deadlock, [{name, id}]}}
+
+  # Where there is no room, whoever asks for a start is told so at once, rather than when its turn comes.
+  # But an id in flight may need none, or its own: as may any, while it is not known what is left of others.
+  defp no_room?(state, id, request) do
+    elem(request, 0) in [:start, :lookup_or_start] and bounded?(state) and
+      state.clearing == %{} and not Schedule.in_flight?(state.schedule, id) and
+      not Table.room?(state.table, id)
+  end
+end
