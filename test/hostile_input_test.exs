@@ -427,7 +427,7 @@ defmodule GenRegistry.HostileInputTest do
       for server <- [Terms.external_pid(), {name, :other@nowhere}] do
         [
           {GenRegistry, :await, [server, :id, 1_000],
-           {:is, &match?({:exit, {:nodedown, {GenRegistry, :await, _}}}, &1)}},
+           {:is, &match?({:exit, {{:nodedown, _}, {GenRegistry, :await, _}}}, &1)}},
           {GenRegistry, :stop, [server, :id, 1_000], {:exits, :nodedown}},
           {GenRegistry, :info, [server], {:exits, :nodedown}}
         ]
