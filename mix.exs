@@ -37,6 +37,8 @@ defmodule GenRegistry.MixProject do
         "guides/from_registry.md",
         "guides/how_it_works.md",
         "guides/in_production.md",
+        "guides/observability.md",
+        "guides/testing.md",
         "BENCHMARKS.md",
         "RELIABILITY.md",
         "SECURITY.md",

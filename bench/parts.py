@@ -84,6 +84,14 @@ PARTS = [
         [Plot("lookup_or_start of a worker that is there", "entries", "then")],
     ),
     Part(
+        "requests",
+        "Calls",
+        ["entries", "callers"],
+        "`call` of ids that have a worker, which replies at once, beside `lookup_or_start` and "
+        "`GenServer.call` by hand: what a call takes each, of all callers together. By hand, a call is "
+        "lost when the worker ends in between.",
+    ),
+    Part(
         "lookup_many",
         "lookup_many",
         ["entries"],

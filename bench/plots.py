@@ -15,6 +15,7 @@ COLOURS = {
     "GenRegistry": "#0b6e4f",
     "GenRegistry, one by one": "#7fb8a4",
     "with 10 in flight": "#7fb8a4",
+    "by hand": "#7fb8a4",
     "ETS baseline": "#d98032",
     "Registry": "#5b7db1",
     "Registry + DynamicSupervisor": "#5b7db1",

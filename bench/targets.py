@@ -204,6 +204,11 @@ TARGETS = [
         ["then", "entries"],
     ),
     Target(
+        "call",
+        [AtMost("requests", 1.1, {}, " lookup_or_start and GenServer.call by hand", " times", "by hand")],
+        ["entries", "callers"],
+    ),
+    Target(
         "lookup_many, 100 ids at a time",
         [
             Faster("lookup_many", 5, {"entries": few}),

@@ -223,10 +223,10 @@
     end
 
     defp calls do
-      # `load` is the VM's to call.
+      # `load` is the VM's to call, and `call/3` is `call/4` with a timeout of seconds.
       for module <- [GenRegistry, Native],
           {function, arity} <- module.__info__(:functions),
-          function != :load,
+          function != :load and {function, arity} != {:call, 3},
           do: {module, function, arity}
     end
 
@@ -265,6 +265,7 @@
         :lookup_id -> [registry, resident]
         :reduce -> [registry, 0, fn _, sum -> sum end]
         :stop -> [registry, :none, 1_000]
+        function when function in [:call, :cast] -> [registry, :none, :request, [timeout: 10]]
         name when name in [:whereis_name, :unregister_name] -> [{registry, :none}]
         :send -> [{registry, :resident}, :message]
         :register_name -> [{registry, :none}, Zoo.idle()]
@@ -321,6 +322,7 @@
                :ever,
                :give_back,
                :seal,
+               :end_in_order,
                :close,
                :memory,
                :end_start,

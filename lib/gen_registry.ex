@@ -53,6 +53,30 @@ defmodule GenRegistry do
   ids. Those that contain references, funs, bitstrings, integers beyond 64 bits, or pids of other
   nodes are kept as copies by the VM; all others in the form that takes the least room.
 
+  ## Calls, and workers that end by themselves
+
+  `call/4` finds the process of an id, or starts it, calls it, and returns its reply:
+
+      GenRegistry.call(ExampleWorker, :some_id, :ping)
+
+  A pid that was looked up may be gone when it is called. `call/4` then asks the next process, unless
+  the request may have been handled.
+
+  A worker that has nothing more to do ends itself with the reason `{:shutdown, :idle}`. Then no `call/4`
+  is lost: one that it has not read goes to the next process. For this to hold, a worker that has taken
+  a request and has not replied yet must not end so: its caller would ask the next one, which handles the
+  request again. Casts and other messages that a worker has not read when it ends are lost, as ever.
+
+  With the timeout of a `GenServer`:
+
+      def handle_call(:ping, _from, state), do: {:reply, :pong, state, 60_000}
+
+      def handle_info(:timeout, state), do: {:stop, {:shutdown, :idle}, state}
+
+  Do not return a timeout of 0 from `init/1`: such a worker ends before it can read a request, and
+  `call/4` exits at its own timeout. [Running it in production](in_production.md#idle-ends) has a worker
+  that uses a timer.
+
   ## Names of processes
 
   `{:via, GenRegistry, {registry, id}}` is a name, as `GenServer`, `Agent`, `Supervisor`,
@@ -81,9 +105,24 @@ defmodule GenRegistry do
 
   ## When the registry is not running
 
-  Reads raise an `ArgumentError` that names the registry. So do `lookup_or_start/4`, `start/4` and
-  `register_name/2`, under a local name. `stop/3`, and calls to a registry that is a pid or on another
-  node, exit as `GenServer.call/3` does.
+  While a registry is away, or restarts, calls by its name do as follows. An `ArgumentError` names the
+  registry; exits are those of `GenServer.call/3` with this reason, but for those of `call/4` and `cast/4`.
+
+  | call | no registry of the name runs | it ends in order meanwhile | it is killed meanwhile |
+  |---|---|---|---|
+  | `lookup/2` and other reads | `ArgumentError` | a read of many in steps: `ArgumentError` | the same |
+  | `lookup_or_start/4`, `start/4` | `ArgumentError` | `{:error, :shutdown}` | exit `:killed` |
+  | `call/4` | waits if the last one was killed, else `ArgumentError` | exit `{:start_failed, :shutdown}` | waits for the next one |
+  | `cast/4` | as `call/4` | `{:error, :shutdown}` | as `call/4` |
+  | `stop/3` | `ArgumentError` | `:ok` | exit `:killed` |
+  | `register_name/2` | `ArgumentError` | `:no` | exit `:killed` |
+  | `info/1` | `ArgumentError` | its result | exit `:killed` |
+
+  A registry that is a pid, or `{name, node}`, makes `lookup_or_start/4`, `start/4`, `stop/3` and `info/1`
+  exit where a name raises: with `:noproc`, or `{:nodedown, node}`. `call/4` and `cast/4` exit so for a pid
+  and for another node, but wait for the next registry on that node if the last one was killed.
+
+  `stop/3` and `info/1` exit with `:shutdown` if the registry ends in order before it has read the call.
 
   ## Looking into it
 
@@ -102,9 +141,10 @@ defmodule GenRegistry do
 
   import Kernel, except: [send: 2]
 
-  import GenRegistry.Options, only: [server!: 1, timeout!: 1, validate!: 4]
+  import GenRegistry.Options,
+    only: [args!: 1, proper_list?: 1, request!: 1, server!: 1, timeout!: 1, validate!: 4]
 
-  alias GenRegistry.{Calls, Options, Server, Table, Types}
+  alias GenRegistry.{Calls, Options, Request, Server, Table, Types}
 
   @gen_module Application.compile_env(:gen_registry, :gen_module, GenServer)
 
@@ -123,6 +163,9 @@ defmodule GenRegistry do
           | GenServer.option()
 
   @type options :: [option]
+
+  @typedoc "See `call/4`."
+  @type request_option :: {:args, list} | {:timeout, timeout}
 
   @typedoc "See `info/1`."
   @type info :: %{
@@ -225,7 +268,7 @@ defmodule GenRegistry do
 
   Answers `{:ok, pid}`, or `{:error, {:already_started, pid}}` if the name is taken. Raises
   `ArgumentError` for a name that is not an atom, for options that are no keyword list, and for
-  values that they cannot have.
+  values that they cannot have; `RuntimeError` if the native library could not be loaded, as in an escript.
 
   If workers of a killed registry of this name are still alive, it does not wait for them. They are ended, and
   a start waits for the old worker of its id only.
@@ -237,6 +280,7 @@ defmodule GenRegistry do
   @spec start_link(module, options) :: GenServer.on_start()
   def start_link(worker_module, opts \\ []) do
     {own, gen} = Options.split!(worker_module, opts)
+    Table.loaded!()
     # What large ids of requests that are over held is given back.
     gen = Keyword.put_new(gen, :hibernate_after, 1_000)
     GenServer.start_link(Server, {own[:name], worker_module, own}, [{:name, own[:name]} | gen])
@@ -432,6 +476,57 @@ defmodule GenRegistry do
   end
 
   @doc """
+  Calls the process of `id`, started if there is none, and returns its reply.
+
+  As `lookup_or_start/4` and `GenServer.call/3` in one, without the race between the two: a process that
+  ends by itself in between is no error. Options:
+
+    * `:args` - the arguments of `start_link`, as a list, `[]` by default
+    * `:timeout` - how many milliseconds all of it together may take, or `:infinity`; 5,000 by default
+
+  What was gone before it could have seen the request is found or started again, with a growing pause,
+  until the timeout. So is a process that ends with `{:shutdown, :idle}` instead of a reply: see "Idle
+  ends" in `GenRegistry`. Any other end exits the caller. So no process ever gets a request that another
+  one may have handled.
+
+  The caller exits with `{reason, {GenRegistry, :call, [registry, id, request, opts]}}`. The `reason` is
+
+    * `:timeout` if there was no reply in time. A reply that comes later is dropped.
+    * `{:start_failed, why}` if a process could not be started; `why` as in the `{:error, why}` of
+      `lookup_or_start/4`
+    * that of the process, if it ended before it replied
+    * `:calling_self` if the caller is the process of `id`
+    * `{:nodedown, node}` if the node of the process cannot be reached
+    * `:noproc`, or the reason of its end, if `registry` is a pid or on another node and does not run
+
+  A registry that was killed is waited for, as long as the timeout allows: its supervisor starts the next
+  one. Not so one that is given as a pid. A name under which no registry ever ran on this node, or whose
+  registry ended in order, raises `ArgumentError`. So do options that are unknown or have values that they
+  cannot have, and, if it has no process, an id of more than 16 MB.
+
+  If the process is on another node, that is asked first whether it is alive, which takes one more
+  message in each direction.
+
+      iex> GenRegistry.call(ExampleWorker, :an_id, :ping)
+      :pong
+      iex> GenRegistry.call(ExampleWorker, :another_id, :get, args: ["state"], timeout: 1_000)
+      "state"
+      iex> catch_exit(GenRegistry.call(ExampleWorker, :an_id, :hang, timeout: 10))
+      {:timeout, {GenRegistry, :call, [ExampleWorker, :an_id, :hang, [timeout: 10]]}}
+  """
+  @impl true
+  @spec call(server, Types.id(), request :: term, [request_option]) :: reply :: term
+  def call(registry, id, request, opts \\ []) do
+    server!(registry)
+    {args, timeout} = request!(opts)
+
+    case Request.call(registry, id, request, args, timeout) do
+      {:ok, reply} -> reply
+      {:exit, reason} -> exit({reason, {__MODULE__, :call, [registry, id, request, opts]}})
+    end
+  end
+
+  @doc """
   Ends the process of `id`, if there is one, and starts another with these arguments.
 
   Both in one turn: nobody else's start of the id comes in between, and of several who replace it at once each
@@ -461,6 +556,33 @@ defmodule GenRegistry do
   end
 
   @doc """
+  Casts to the process of `id`, started if there is none.
+
+  The options are those of `call/4`; the timeout is for finding or starting the process. Returns `:ok`
+  once the message was sent to a process that was alive, or `{:error, reason}` if none could be started,
+  as `lookup_or_start/4` does. What becomes of the message is not known, as with every cast: a process
+  that ends with `{:shutdown, :idle}` loses those that it has not read.
+
+  Exits with `{reason, {GenRegistry, :cast, [registry, id, message, opts]}}` at the timeout, and if
+  `registry` is a pid or on another node and does not run. Raises `ArgumentError` as `call/4`.
+
+      iex> GenRegistry.cast(ExampleWorker, :an_id, {:put, 1})
+      :ok
+      iex> GenRegistry.call(ExampleWorker, :an_id, :get)
+      1
+  """
+  @impl true
+  @spec cast(server, Types.id(), message :: term, [request_option]) :: :ok | {:error, term}
+  def cast(registry, id, message, opts \\ []) do
+    server!(registry)
+    {args, timeout} = request!(opts)
+
+    with {:exit, reason} <- Request.cast(registry, id, message, args, timeout) do
+      exit({reason, {__MODULE__, :cast, [registry, id, message, opts]}})
+    end
+  end
+
+  @doc """
   Stops the process of `id`.
 
   Lookups do not find it from now on. It is sent `:shutdown`, killed if it has not ended within the
@@ -471,6 +593,9 @@ defmodule GenRegistry do
   milliseconds (by default it is waited for as long as it takes), the caller exits as from
   `GenServer.call/3`. A worker that stops itself gets its reply at once. A caller in a start that the
   stop would wait for gets `{:error, {:deadlock, [{registry, id}]}}`, as from `lookup_or_start/4`.
+
+  Raises `ArgumentError` if `registry` is a name that no process has, or can be none, and if `timeout` is
+  no timeout.
 
       iex> {:ok, pid} = GenRegistry.lookup_or_start(ExampleWorker, :stopped)
       iex> GenRegistry.stop(ExampleWorker, :stopped)
@@ -690,6 +815,18 @@ defmodule GenRegistry do
   ## The registry itself
 
   @doc """
+  The names of the registries that run on this node, in no particular order.
+
+  It reads in the calling process. Those that end are among them until all their workers have.
+
+      iex> ExampleWorker in GenRegistry.registries()
+      true
+  """
+  @impl true
+  @spec registries :: [name]
+  def registries, do: Table.registries()
+
+  @doc """
   What a registry is about at the moment, for dashboards and for those who look into it:
 
     * `:worker_module` - the module whose `start_link` starts the workers
@@ -710,8 +847,9 @@ defmodule GenRegistry do
       `:max_starting` and `:worker_shutdown`
 
   The registry's process answers it, in some tens of microseconds, however many workers there are
-  and whatever is in flight. Raises `ArgumentError` if `registry` can be none; if it is not running,
-  the caller exits as from `GenServer.call/3`.
+  and whatever is in flight. Raises `ArgumentError` if `registry` can be none, or is a name that no
+  process has. If it is a pid or on another node, and does not run, the caller exits as from
+  `GenServer.call/3`.
 
       iex> {:ok, _} = GenRegistry.lookup_or_start(ExampleWorker, :an_id)
       iex> info = GenRegistry.info(ExampleWorker)
@@ -724,14 +862,14 @@ defmodule GenRegistry do
   @spec info(server) :: info
   def info(registry) do
     server!(registry)
-    @gen_module.call(registry, :info, 5_000)
+    Calls.info(@gen_module, registry)
   end
 
   ## Helpers
 
   defp call_start(registry, kind, id, args, timeout) do
     server!(registry)
-    validate!(args, &proper_list?/1, "args", "a list of arguments for start_link")
+    args!(args)
     timeout!(timeout)
     validate_size!(id)
 
@@ -747,9 +885,18 @@ defmodule GenRegistry do
 
   defp via!(name) do
     raise ArgumentError,
-          "the name must be {registry, id}, with the name of a registry, got: #{inspect(name)}"
+          "the name must be {registry, id}, with the name of a registry#{hint(name)}, " <>
+            "got: #{inspect(name)}"
   end
 
-  defp proper_list?(list) when length(list) >= 0, do: true
-  defp proper_list?(_), do: false
+  # What is wrong with names that are nearly right.
+  defp hint({:via, __MODULE__, _name}), do: ", without {:via, GenRegistry, _} around it"
+  defp hint({:via, _module, _name}), do: ""
+  defp hint({registry, _key, _value}) when is_atom(registry), do: " and no value beside the id"
+  defp hint({pid, _id}) when is_pid(pid), do: " and not its pid"
+  defp hint({{name, node}, _id}) when is_atom(name) and is_atom(node), do: " on this node"
+  defp hint(registry) when is_atom(registry), do: " and an id"
+  defp hint({registry}) when is_atom(registry), do: " and an id"
+  defp hint([registry | _]) when is_atom(registry), do: " as a tuple"
+  defp hint(_name), do: ""
 end

@@ -567,9 +567,10 @@ defmodule GenRegistryTest do
       end
     end
 
-    test "makes stop exit as a call does" do
-      assert {:noproc, {GenServer, :call, [Never.Ran, {:stop, :id}, :infinity]}} =
-               catch_exit(GenRegistry.stop(Never.Ran, :id))
+    test "is named by stop, which had to call to find that out" do
+      assert_raise ArgumentError, ~r/unknown registry: Never.Ran/, fn ->
+        GenRegistry.stop(Never.Ran, :id)
+      end
     end
   end
 

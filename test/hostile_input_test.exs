@@ -130,6 +130,8 @@ defmodule GenRegistry.HostileInputTest do
 
   defp expected?({:exits, reason}, {:exit, {reason, {GenServer, :call, _}}}), do: true
   defp expected?({:exits, reason}, {:exit, {{reason, _}, {GenServer, :call, _}}}), do: true
+  defp expected?({:exits, reason}, {:exit, {reason, {GenRegistry, _, _}}}), do: true
+  defp expected?({:exits, reason}, {:exit, {{reason, _}, {GenRegistry, _, _}}}), do: true
   defp expected?({:answers, answer}, {:answer, answer}), do: true
   defp expected?({:is, check}, outcome), do: check.(outcome)
   defp expected?(_, _), do: false
@@ -219,6 +221,7 @@ defmodule GenRegistry.HostileInputTest do
       starts_of_registries(context),
       reads(context),
       starts(context),
+      requests(context),
       stops(context),
       names(context)
     ])
@@ -390,6 +393,61 @@ defmodule GenRegistry.HostileInputTest do
     ])
   end
 
+  defp requests(context) do
+    %{name: name, server: server, dead: dead} = context
+
+    no_server =
+      {:raises, ArgumentError, "the registry must be a name, a pid or {name, node}, got"}
+
+    no_options = {:raises, ArgumentError, "the options must be a keyword list, got: "}
+    unknown_option = {:raises, ArgumentError, "unknown keys"}
+    no_args = {:raises, ArgumentError, "the args must be a list of arguments for start_link, got"}
+    no_timeout = {:raises, ArgumentError, "the timeout must be a number of milliseconds"}
+    unknown = [nil, true, :undefined, :nobody_has_this_name, context.closed, :logger]
+    unknown = unknown ++ [{:nobody_has_this_name, node()}, {context.closed, node()}]
+    # More than its `start_link` takes.
+    args = [args: [1, 2, 3], timeout: 2 ** 32 - 1]
+
+    List.flatten([
+      for function <- [:call, :cast] do
+        row = fn server, opts, expected ->
+          {GenRegistry, function, [server, :id, :request, opts], expected}
+        end
+
+        [
+          for(bad <- no_servers(context), do: row.(bad, [], no_server)),
+          for bad <- unknown do
+            {GenRegistry, function, [bad, :id, :request],
+             {:raises, ArgumentError, "unknown registry: "}}
+          end,
+          for bad <- [Terms.external_pid(), {name, :other@nowhere}] do
+            row.(bad, [], {:exits, :nodedown})
+          end,
+          row.(dead, [], {:exits, :noproc}),
+          row.(self(), [], {:exits, :calling_self}),
+          for server <- [name, server, {name, node()}] do
+            [
+              for(opts <- @no_options, do: row.(server, opts, no_options)),
+              for(
+                opts <- [[name: R], [timeout: 1, arg: []]],
+                do: row.(server, opts, unknown_option)
+              ),
+              for(args <- @no_args, do: row.(server, [args: args], no_args)),
+              for(timeout <- @no_timeouts, do: row.(server, [timeout: timeout], no_timeout))
+            ]
+          end
+        ]
+      end,
+      {GenRegistry, :call, [name, :id, :request, args], {:exits, :start_failed}},
+      {GenRegistry, :cast, [name, :id, :request, args],
+       {:is, &match?({:answer, {:error, {%UndefinedFunctionError{}, [_ | _]}}}, &1)}},
+      # It reads nothing.
+      {GenRegistry, :call, [name, :resident, :request, [timeout: 0]], {:exits, :timeout}},
+      {GenRegistry, :cast, [name, :resident, :request, [timeout: 0]], {:answers, :ok}},
+      {GenRegistry, :registries, [], {:is, fn {:answer, names} -> name in names end}}
+    ])
+  end
+
   defp stops(context) do
     %{name: name, server: server, dead: dead} = context
 
@@ -397,7 +455,8 @@ defmodule GenRegistry.HostileInputTest do
       {:raises, ArgumentError, "the registry must be a name, a pid or {name, node}, got"}
 
     no_timeout = {:raises, ArgumentError, "the timeout must be a number of milliseconds"}
-    no_process = [nil, true, :undefined, :nobody_has_this_name, context.closed, dead]
+    no_process = [nil, true, :undefined, :nobody_has_this_name, context.closed]
+    unknown = {:raises, ArgumentError, "unknown registry: "}
 
     List.flatten([
       for(server <- no_servers(context), do: {GenRegistry, :stop, [server, :id], no_server}),
@@ -405,8 +464,6 @@ defmodule GenRegistry.HostileInputTest do
       for timeout <- @no_timeouts, server <- [name, server] do
         {GenRegistry, :stop, [server, :id, timeout], no_timeout}
       end,
-      for(server <- no_process, do: {GenRegistry, :stop, [server, :id], {:exits, :noproc}}),
-      for(server <- no_process, do: {GenRegistry, :info, [server], {:exits, :noproc}}),
       for(server <- no_servers(context), do: {GenRegistry, :await, [server, :id], no_server}),
       for timeout <- @no_timeouts, server <- [name, server] do
         {GenRegistry, :await, [server, :id, timeout], no_timeout}
@@ -424,6 +481,14 @@ defmodule GenRegistry.HostileInputTest do
        {:is, &match?({:exit, {:timeout, {GenRegistry, :await, _}}}, &1)}},
       {GenRegistry, :await, [server, :resident, 2 ** 32 - 1],
        {:answers, {:ok, context.resident}}},
+      for(server <- no_process, do: {GenRegistry, :stop, [server, :id], unknown}),
+      for(server <- no_process, do: {GenRegistry, :info, [server], unknown}),
+      for server <- [dead, {:nobody_has_this_name, node()}] do
+        [
+          {GenRegistry, :stop, [server, :id], {:exits, :noproc}},
+          {GenRegistry, :info, [server], {:exits, :noproc}}
+        ]
+      end,
       for server <- [Terms.external_pid(), {name, :other@nowhere}] do
         [
           {GenRegistry, :await, [server, :id, 1_000],
@@ -498,6 +563,8 @@ defmodule GenRegistry.HostileInputTest do
            {:answers, [resident: context.resident]}},
           {GenRegistry, :lookup_or_start, [context.name, id], too_large},
           {GenRegistry, :start, [context.server, id], too_large},
+          {GenRegistry, :call, [context.name, id, :request], too_large},
+          {GenRegistry, :cast, [context.server, id, :message], too_large},
           {GenRegistry, :stop, [context.name, id], not_found},
           {GenRegistry, :whereis_name, [{context.name, id}], {:answers, :undefined}},
           {GenRegistry, :register_name, [{context.name, id}, self()], too_large},
@@ -612,7 +679,8 @@ defmodule GenRegistry.HostileInputTest do
           native.(:scan_children, [no_name, 0], {:answers, :not_running}),
           native.(:guests, [no_name], {:answers, :not_running}),
           native.(:release, [no_name, :resident], {:answers, :not_running}),
-          native.(:owner, [no_name], {:answers, nil})
+          native.(:owner, [no_name], {:answers, nil}),
+          native.(:expected?, [no_name], {:answers, false})
         ]
       end,
       for(no_name <- no_servers(context), do: native.(:open, [no_name, :infinity], badarg)),
@@ -630,6 +698,7 @@ defmodule GenRegistry.HostileInputTest do
       for no_table <- no_tables do
         [
           native.(:close, [no_table], badarg),
+          native.(:end_in_order, [no_table], badarg),
           native.(:register, [no_table, :id, self(), self()], badarg),
           native.(:retire, [no_table, :resident], badarg),
           native.(:track, [no_table, self(), nil], badarg),
@@ -778,6 +847,9 @@ defmodule GenRegistry.HostileInputTest do
       native.(:retire, [context.closed_table, :resident], {:answers, :not_found}),
       native.(:seal, [context.closed_table], {:answers, :ok}),
       native.(:close, [context.closed_table], {:answers, :ok}),
+      native.(:end_in_order, [context.closed_table], {:answers, :ok}),
+      native.(:expected?, [context.closed], {:answers, false}),
+      native.(:registries, [], {:is, fn {:answer, names} -> name in names end}),
       for no_words <- [-1, 1.5, nil, 2 ** 64, []] do
         [native.(:measure, [:id, no_words], badarg), native.(:measured, [no_words], badarg)]
       end,

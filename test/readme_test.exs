@@ -12,9 +12,17 @@ defmodule GenRegistry.ReadmeTest do
   end
 
   defmodule ExampleWorker do
-    def start_link, do: Agent.start_link(fn -> 1 end)
-    def start_link(:an, :argument), do: Agent.start_link(fn -> 2 end)
-    def foobars(worker), do: Agent.get(worker, & &1)
+    use GenServer
+    def start_link, do: GenServer.start_link(__MODULE__, 1)
+    def start_link(:an, :argument), do: GenServer.start_link(__MODULE__, 2)
+    def foobars(worker), do: GenServer.call(worker, :foobars)
+
+    @impl true
+    def init(value), do: {:ok, value}
+    @impl true
+    def handle_call(_request, _from, value), do: {:reply, value, value}
+    @impl true
+    def handle_cast(:message, value), do: {:noreply, value}
   end
 
   defmodule Session do
@@ -79,26 +87,5 @@ defmodule GenRegistry.ReadmeTest do
     start_supervised!(child)
     {_, values} = Code.eval_string(example(page, "{:ok, pid} ="), id: 17)
     assert Agent.get(values[:pid], & &1) == 17
-  end
-
-  test "a call to a worker that ends by itself" do
-    start_supervised!({GenRegistry, worker_module: Session})
-    example = example("guides/in_production.md", "def call(")
-    Code.eval_string("defmodule #{inspect(__MODULE__)}.Client do\n#{example}\nend")
-    client = Module.concat(__MODULE__, Client)
-
-    assert client.call("id", {:get, & &1}) == "id"
-    {:ok, pid} = GenRegistry.lookup(Session, "id")
-
-    # It ends when the call comes: the call is made again, to the next one.
-    once = :atomics.new(1, [])
-
-    ends_once = fn id ->
-      if :atomics.add_get(once, 1, 1) == 1, do: exit(:normal), else: id
-    end
-
-    assert client.call("id", {:get, ends_once}) == "id"
-    assert {:ok, next} = GenRegistry.lookup(Session, "id")
-    assert next != pid
   end
 end

@@ -893,6 +893,28 @@ defmodule GenRegistry.ViaTest do
       end
     end
 
+    test "say what is wrong with them, if they are nearly right", %{registry: registry} do
+      for {name, part} <- [
+            {{registry, :key, :value}, "and no value beside the id"},
+            {{self(), :id}, "and not its pid"},
+            {{{registry, node()}, :id}, "on this node"},
+            {{:via, GenRegistry, {registry, :id}}, "without {:via, GenRegistry, _} around it"},
+            {registry, "and an id"},
+            {{registry}, "and an id"},
+            {[registry, :id], "as a tuple"}
+          ] do
+        message = "the name must be {registry, id}, with the name of a registry"
+        error = assert_raise ArgumentError, fn -> GenRegistry.whereis_name(name) end
+        assert error.message =~ message
+        assert error.message =~ part
+        assert error.message =~ inspect(name)
+      end
+
+      assert_raise ArgumentError, ~r/no value beside the id/, fn ->
+        GenServer.call({:via, GenRegistry, {registry, :key, :value}}, :request)
+      end
+    end
+
     test "of registries are named" do
       for registry <- [:"no such registry", nil, Process] do
         message = ~r/unknown registry: #{inspect(registry)}/

@@ -53,9 +53,18 @@ defmodule GenRegistry.Calls do
     request = if name, do: {:stop, id, by}, else: {:stop, id}
 
     # Its own start or end it need not wait for.
-    Deadlock.avoid_others(by, name, id, fn ->
-      gen.call(registry, request, timeout)
-    end)
+    Deadlock.avoid_others(by, name, id, fn -> ask_of_name(gen, registry, request, timeout) end)
+  end
+
+  @doc "As `GenRegistry.info/1` does."
+  @spec info(module, GenRegistry.server()) :: GenRegistry.info()
+  def info(gen, registry), do: ask_of_name(gen, registry, :info, 5_000)
+
+  # A registry that restarts has its name before it has a table: so only the call can tell.
+  defp ask_of_name(gen, registry, request, timeout) do
+    gen.call(registry, request, timeout)
+  catch
+    :exit, {:noproc, {GenServer, :call, _}} when is_atom(registry) -> Table.not_running(registry)
   end
 
   @doc "As `GenRegistry.await/3` does, of an id without a process."

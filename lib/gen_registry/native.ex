@@ -12,11 +12,12 @@ defmodule GenRegistry.Native do
 
   @spec load :: :ok | {:error, term}
   def load do
-    :gen_registry
-    |> :code.priv_dir()
-    |> :filename.join(~c"native/gen_registry_nif")
-    # The NIF checks whether this VM's ports are as it takes them.
-    |> :erlang.load_nif(:erlang.ports())
+    with directory when is_list(directory) <- :code.priv_dir(:gen_registry) do
+      directory
+      |> :filename.join(~c"native/gen_registry_nif")
+      # The NIF checks whether this VM's ports are as it takes them.
+      |> :erlang.load_nif(:erlang.ports())
+    end
   end
 
   # Whatever takes an id returns `:sealed` for one that the NIF cannot measure by itself: then it wants
@@ -75,6 +76,14 @@ defmodule GenRegistry.Native do
   @spec reclaiming :: :ok | :stopped
   def reclaiming, do: not_loaded()
 
+  # The names of those that run.
+  @spec registries :: [atom]
+  def registries, do: not_loaded()
+
+  # Whether one of this name runs, or the last one was killed.
+  @spec expected?(term) :: boolean
+  def expected?(_name), do: not_loaded()
+
   @spec owner(atom) :: pid | nil
   def owner(_name), do: not_loaded()
 
@@ -106,6 +115,9 @@ defmodule GenRegistry.Native do
 
   @spec close(registry) :: :ok
   def close(_registry), do: not_loaded()
+
+  @spec end_in_order(registry) :: :ok
+  def end_in_order(_registry), do: not_loaded()
 
   @spec register(registry, term, pid, parent) ::
           :ok | :dead | :closed | :pid_taken | {:id_taken, pid} | :id_too_large | :sealed

@@ -59,6 +59,8 @@ defmodule GenRegistry.Options do
 
   @doc "A registry to call is a name, a pid, or a name on another node."
   @spec server!(term) :: :ok
+  def server!(name) when is_atom(name), do: :ok
+
   def server!(registry) do
     validate!(registry, &server?/1, "registry", "a name, a pid or {name, node}")
   end
@@ -68,6 +70,29 @@ defmodule GenRegistry.Options do
   def timeout!(timeout) do
     validate!(timeout, &timeout?/1, "timeout", "a number of milliseconds or :infinity")
   end
+
+  @doc "Arguments for `start_link` are a list."
+  @spec args!(term) :: :ok
+  def args!(args) do
+    validate!(args, &proper_list?/1, "args", "a list of arguments for start_link")
+  end
+
+  @doc "The arguments and the timeout in the options of a call or a cast."
+  @spec request!(term) :: {args :: list, timeout}
+  def request!([]), do: {[], 5_000}
+
+  def request!(opts) do
+    keyword!(opts)
+    opts = Keyword.validate!(opts, args: [], timeout: 5_000)
+    args!(opts[:args])
+    timeout!(opts[:timeout])
+    {opts[:args], opts[:timeout]}
+  end
+
+  @doc "Whether a term is a list that has an end."
+  @spec proper_list?(term) :: boolean
+  def proper_list?(list) when length(list) >= 0, do: true
+  def proper_list?(_), do: false
 
   @doc "Raises `ArgumentError` unless the value is valid."
   @spec validate!(term, (term -> boolean), what :: String.t(), wanted :: String.t()) :: :ok
@@ -82,7 +107,7 @@ defmodule GenRegistry.Options do
   defp name?(name), do: is_atom(name) and name not in [nil, true, false, :undefined]
 
   defp server?({name, node}), do: is_atom(name) and is_atom(node)
-  defp server?(server), do: is_atom(server) or is_pid(server)
+  defp server?(server), do: is_pid(server)
 
   defp positive?(number), do: is_integer(number) and number > 0
 

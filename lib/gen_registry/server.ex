@@ -335,7 +335,7 @@ defmodule GenRegistry.Server do
   def handle_info(_message, state), do: {:noreply, state}
 
   @impl true
-  def terminate(_reason, state) do
+  def terminate(reason, state) do
     # Those who wait are answered before any worker is told: it may be one of them.
     Table.seal(state.table)
     Closing.answer_all(state)
@@ -368,8 +368,12 @@ defmodule GenRegistry.Server do
       Earlier.await(state.name, state.table, state.worker_shutdown)
     end)
 
+    if in_order?(reason), do: Table.end_in_order(state.table)
     Table.close(state.table)
   end
+
+  defp in_order?(reason) when reason in [:normal, :shutdown], do: true
+  defp in_order?(reason), do: match?({:shutdown, _}, reason)
 
   # `:observer` and release upgrades ask supervisors, by this, for the module that started them.
   @impl true

@@ -18,6 +18,18 @@ defmodule GenRegistry.Table do
   """
   @type parent :: pid | nil
 
+  @doc "Raises if the native library could not be loaded."
+  @spec loaded! :: :ok
+  def loaded! do
+    unless Code.ensure_loaded?(Native) do
+      raise "the native library of GenRegistry could not be loaded, as the log says. " <>
+              "An escript is a single file, from which no native library can be loaded: " <>
+              "make a release instead, or run it with mix"
+    end
+
+    :ok
+  end
+
   @doc "The process of an id. It may be dead if it died within the last microseconds."
   @spec lookup(GenRegistry.name(), term) :: {:ok, pid} | {:error, :not_found}
   def lookup(name, id) do
@@ -152,6 +164,17 @@ defmodule GenRegistry.Table do
   @spec processes(t | key) :: [{pid, parent}]
   def processes(table), do: Native.processes(table)
 
+  @doc "The names of all registries that run on this node, in no order."
+  @spec registries :: [GenRegistry.name()]
+  def registries, do: Native.registries()
+
+  @doc """
+  Whether a registry of this name runs, or the last one was killed, so that its supervisor will start
+  another one. Not if there never was one, or if the last one ended in order.
+  """
+  @spec expected?(GenRegistry.name()) :: boolean
+  def expected?(name), do: Native.expected?(name)
+
   @doc "The process that opened the table of this name, whoever has the name itself by now."
   @spec owner(GenRegistry.name()) :: pid | nil
   def owner(name), do: Native.owner(name)
@@ -209,6 +232,10 @@ defmodule GenRegistry.Table do
   @doc "Ends reads too."
   @spec close(t) :: :ok
   def close(table), do: Native.close(table)
+
+  @doc "Notes that the registry ends in order: no other one of its name is `expected?/1` after it."
+  @spec end_in_order(t) :: :ok
+  def end_in_order(table), do: Native.end_in_order(table)
 
   @doc """
   Registers a worker for an id that has no live one, or a guest, as its own parent. A guest that has

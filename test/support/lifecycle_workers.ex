@@ -116,9 +116,15 @@ defmodule Lifecycle do
   def await_call(pid) do
     case Process.info(pid, [:status, :current_function]) do
       # The modules in which processes wait for the answer to a call, or for the end of another.
-      [status: :waiting, current_function: {module, _, _}] when module in [:gen, :proc_lib] -> :ok
-      nil -> :ok
-      _ -> await_call(pid)
+      [status: :waiting, current_function: {module, _, _}]
+      when module in [:gen, :proc_lib, GenRegistry.Request] ->
+        :ok
+
+      nil ->
+        :ok
+
+      _ ->
+        await_call(pid)
     end
   end
 

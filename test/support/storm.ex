@@ -86,6 +86,12 @@ defmodule StormWorker do
   end
 
   @impl true
+  def handle_call(:who, _from, state), do: {:reply, self(), state}
+
+  @impl true
+  def handle_cast(:message, state), do: {:noreply, state}
+
+  @impl true
   def handle_info(_message, state), do: {:noreply, state}
 
   @impl true
@@ -104,6 +110,8 @@ defmodule Storm do
   # As often as they stand here.
   @actions List.duplicate(:lookup_or_start, 8) ++
              List.duplicate(:start, 4) ++
+             List.duplicate(:call, 4) ++
+             List.duplicate(:cast, 2) ++
              List.duplicate(:give_up, 1) ++
              List.duplicate(:be_guest, 2) ++
              List.duplicate(:stop, 4) ++
@@ -168,6 +176,38 @@ defmodule Storm do
     judge(storm, action, seen, Lifecycle.attempt(call))
   end
 
+  # Though the registry is killed, they are told of no registry that is not running.
+  def act(storm, :call, index) do
+    seen = Census.seen(storm.census, index)
+    opts = [args: args(storm, index), timeout: :infinity]
+
+    case Lifecycle.attempt(fn -> GenRegistry.call(storm.registry, index, :who, opts) end) do
+      pid when is_pid(pid) ->
+        judge(storm, :call, seen, {:ok, pid})
+
+      {:exit, {{:start_failed, why}, {GenRegistry, :call, _}}} when not is_exception(why) ->
+        judge(storm, :call, seen, {:error, why})
+
+      # Of the process while it had the request: also of one that took its name, and then failed.
+      {:exit, {reason, {GenRegistry, :call, _}}}
+      when reason in [:killed, :shutdown, :normal, {:shutdown, :failed}] ->
+        []
+
+      other ->
+        [{:unexpected, {:call, other}}]
+    end
+  end
+
+  def act(storm, :cast, index) do
+    opts = [args: args(storm, index), timeout: :infinity]
+
+    case Lifecycle.attempt(fn -> GenRegistry.cast(storm.registry, index, :message, opts) end) do
+      :ok -> []
+      {:error, why} when not is_exception(why) -> judge(storm, :cast, {0, true}, {:error, why})
+      other -> [{:unexpected, {:cast, other}}]
+    end
+  end
+
   def act(storm, :give_up, index) do
     args = args(storm, index)
     Lifecycle.attempt(fn -> GenRegistry.start(storm.registry, index, args, 0) end)
@@ -196,6 +236,7 @@ defmodule Storm do
       :ok -> []
       {:error, :not_found} -> []
       {:error, :not_supervised} -> []
+      {:error, %ArgumentError{}} -> []
       {:exit, {_, {GenServer, :call, _}}} -> []
       other -> [{:unexpected, {:stop, other}}]
     end

@@ -5,6 +5,15 @@ defmodule ExampleWorker do
 
   @impl true
   def init(arg), do: {:ok, arg}
+
+  @impl true
+  def handle_call(:ping, _from, state), do: {:reply, :pong, state}
+  def handle_call(:get, _from, state), do: {:reply, state, state}
+  def handle_call(:hang, _from, state), do: {:noreply, state}
+
+  @impl true
+  def handle_cast({:put, state}, _state), do: {:noreply, state}
+  def handle_cast(_message, state), do: {:noreply, state}
 end
 
 defmodule IdleWorker do

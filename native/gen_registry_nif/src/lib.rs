@@ -28,6 +28,7 @@ mod memory;
 mod nested;
 mod reclaim;
 mod registry;
+mod running;
 mod starts;
 mod tags;
 mod timeslice;

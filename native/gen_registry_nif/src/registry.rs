@@ -31,6 +31,8 @@ pub struct Slot {
     /// The registries of this name, in the order in which they were opened: each for as long as it
     /// runs, a process of it is alive, or a start of it is not over.
     pub registries: Mutex<Vec<ResourceArc<Registry>>>,
+    /// Whether the last registry of this name ended in order, or is about to.
+    ended: AtomicBool,
 }
 
 /// One registry, from its start until its last process is gone. As a resource it is what the VM tells of
@@ -121,6 +123,18 @@ impl Slot {
     pub fn all(&self) -> Vec<ResourceArc<Registry>> {
         self.registries.lock().clone()
     }
+
+    /// The name of the registry that runs, if one does.
+    pub fn running(&self) -> Option<u64> {
+        self.table.get(&pin())?;
+        self.registries.lock().last().map(|last| last.name)
+    }
+
+    /// Whether a registry of this name runs, or was killed, so that another one will come.
+    pub fn is_expected(&self) -> bool {
+        // Relaxed: whoever sees it late asks again.
+        !self.ended.load(Ordering::Relaxed)
+    }
 }
 
 impl Registry {
@@ -140,6 +154,8 @@ impl Registry {
         }
         let registry = ResourceArc::new(Self::new(name, slot, owner, max_children));
         slot.registries.lock().push(registry.clone());
+        // Relaxed: as in `is_expected`.
+        slot.ended.store(false, Ordering::Relaxed);
         match registry.watch(env, owner) {
             true => Opened::Done(registry),
             false => Opened::Dead,
@@ -184,6 +200,18 @@ impl Registry {
 
     pub fn is_sealed(&self) -> bool {
         self.sealed.load(Ordering::SeqCst)
+    }
+
+    /// Notes that it ends in order, unless there is a later one.
+    pub fn end_in_order(&self) {
+        let registries = self.slot.registries.lock();
+        if registries
+            .last()
+            .is_some_and(|last| last.number == self.number)
+        {
+            // Relaxed: as in `is_expected`.
+            self.slot.ended.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Ends reads too.
