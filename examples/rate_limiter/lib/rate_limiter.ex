@@ -10,9 +10,9 @@ defmodule RateLimiter do
   empty is refused, and told when the next token comes.
 
   The id of a user is the id of the process. Nothing here knows whether that process
-  was running: `GenRegistry` finds it or starts it. A full bucket is the same as none
-  at all, so the process ends itself when its bucket is full and nobody has asked for
-  a while; the registry forgets it then.
+  was running: `GenRegistry.call/4` finds it or starts it. A full bucket is the same as
+  none at all, so the process ends itself when its bucket is full and nobody has asked
+  for a while; the registry forgets it then.
   """
 
   alias RateLimiter.{Bucket, Worker}
@@ -25,7 +25,7 @@ defmodule RateLimiter do
 
   Answers `{:ok, left}` with the number of tokens that are left, or
   `{:error, {:retry_after, milliseconds}}` if there was none. Exits, as
-  `GenServer.call/2` does, if the user's process crashes over it.
+  `GenRegistry.call/4` does, if the user's process crashes over it.
 
       iex> for _ <- 1..10, do: RateLimiter.take("bob")
       iex> {:error, {:retry_after, milliseconds}} = RateLimiter.take("bob")
@@ -34,19 +34,9 @@ defmodule RateLimiter do
   """
   @spec take(user) :: {:ok, non_neg_integer} | {:error, {:retry_after, pos_integer}}
   def take(user) do
-    answer = take_from_worker(user)
+    answer = GenRegistry.call(Worker, user, :take, args: [limit(), idle()])
     :telemetry.execute([:rate_limiter, :take], %{count: 1}, %{user: user, answer: answer})
     answer
-  end
-
-  defp take_from_worker(user) do
-    {:ok, pid} = GenRegistry.lookup_or_start(Worker, user, [limit(), idle()])
-    Worker.take(pid)
-  catch
-    # It was alive when the registry answered, but has ended itself before it got to us.
-    # Its bucket was full, so another one is as good.
-    :exit, {reason, {GenServer, :call, [_pid, :take | _]}} when reason in [:normal, :noproc] ->
-      take_from_worker(user)
   end
 
   @doc "What users may do, as the application's settings say."

@@ -42,7 +42,8 @@ defmodule RateLimiterTest do
 
     with {:ok, pid} <- GenRegistry.lookup(Worker, "alice") do
       monitor = Process.monitor(pid)
-      assert_receive {:DOWN, ^monitor, _, _, reason} when reason in [:normal, :noproc]
+      assert_receive {:DOWN, ^monitor, _, _, reason}
+      assert reason in [{:shutdown, :idle}, :noproc]
     end
 
     assert GenRegistry.lookup(Worker, "alice") == {:error, :not_found}
@@ -69,7 +70,7 @@ defmodule RateLimiterTest do
       monitor = Process.monitor(pid)
       :sys.replace_state(pid, &%{&1 | bucket: &1.bucket - 7_200_000})
       send(pid, :timeout)
-      assert_receive {:DOWN, ^monitor, _, _, :normal}
+      assert_receive {:DOWN, ^monitor, _, _, {:shutdown, :idle}}
     end
   end
 
@@ -90,7 +91,7 @@ defmodule RateLimiterTest do
     request = Task.async(fn -> RateLimiter.take("alice") end)
     assert_receive {:trace, ^pid, :receive, {:"$gen_call", _from, :take}}
 
-    :sys.terminate(pid, :normal)
+    :sys.terminate(pid, {:shutdown, :idle})
     assert Task.await(request) == {:ok, 9}
   end
 

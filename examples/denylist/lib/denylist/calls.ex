@@ -11,7 +11,7 @@ defmodule Denylist.Calls do
 
   A number is written as E.164 has it (`"+12015550123"`), and is the id of the
   process that keeps its rules. Nothing here knows whether that process was
-  running: `GenRegistry` finds it or starts it.
+  running: `GenRegistry.call/4` finds it or starts it.
   """
 
   alias Denylist.{Rules, Worker}
@@ -20,7 +20,7 @@ defmodule Denylist.Calls do
   @spec place_call(Rules.phone_number(), Rules.phone_number()) ::
           {:ok, :place_call} | {:error, :reject_call}
   def place_call(sender, recipient) do
-    if Worker.allow?(worker(recipient), sender) do
+    if Worker.allow?(recipient, sender) do
       {:ok, :place_call}
     else
       {:error, :reject_call}
@@ -29,14 +29,9 @@ defmodule Denylist.Calls do
 
   @doc "Adds a rule: the recipient takes no more calls from the senders it names."
   @spec deny(Rules.phone_number(), Rules.rule()) :: :ok
-  def deny(recipient, rule), do: Worker.deny(worker(recipient), rule)
+  def deny(recipient, rule), do: Worker.deny(recipient, rule)
 
   @doc "Takes a rule back, written as it was given to `deny/2`."
   @spec allow(Rules.phone_number(), Rules.rule()) :: :ok
-  def allow(recipient, rule), do: Worker.allow(worker(recipient), rule)
-
-  defp worker(number) do
-    {:ok, pid} = GenRegistry.lookup_or_start(Worker, number, [number])
-    pid
-  end
+  def allow(recipient, rule), do: Worker.allow(recipient, rule)
 end

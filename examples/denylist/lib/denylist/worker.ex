@@ -15,16 +15,19 @@ defmodule Denylist.Worker do
   def start_link(number), do: GenServer.start_link(__MODULE__, number)
 
   @doc "Whether the number takes calls from the sender."
-  @spec allow?(pid, Rules.phone_number()) :: boolean
-  def allow?(worker, sender), do: GenServer.call(worker, {:allow?, sender})
+  @spec allow?(Rules.phone_number(), Rules.phone_number()) :: boolean
+  def allow?(number, sender), do: call(number, {:allow?, sender})
 
   @doc "Adds a rule."
-  @spec deny(pid, Rules.rule()) :: :ok
-  def deny(worker, rule), do: GenServer.call(worker, {:deny, rule})
+  @spec deny(Rules.phone_number(), Rules.rule()) :: :ok
+  def deny(number, rule), do: call(number, {:deny, rule})
 
   @doc "Takes a rule back."
-  @spec allow(pid, Rules.rule()) :: :ok
-  def allow(worker, rule), do: GenServer.call(worker, {:allow, rule})
+  @spec allow(Rules.phone_number(), Rules.rule()) :: :ok
+  def allow(number, rule), do: call(number, {:allow, rule})
+
+  # Finds the process of the number, or starts it.
+  defp call(number, request), do: GenRegistry.call(__MODULE__, number, request, args: [number])
 
   @impl true
   def init(number) do

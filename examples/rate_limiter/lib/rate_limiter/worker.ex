@@ -7,6 +7,8 @@ defmodule RateLimiter.Worker do
 
   It ends itself when nobody has taken a token for `idle` milliseconds, but not before
   its bucket is full: a user must not get a full bucket by being quiet for a moment.
+
+  It takes the request `:take`, which returns as `RateLimiter.take/1` does.
   """
 
   use GenServer
@@ -16,10 +18,6 @@ defmodule RateLimiter.Worker do
   @doc "Starts the process of a user."
   @spec start_link(Bucket.limit(), idle :: non_neg_integer) :: GenServer.on_start()
   def start_link(limit, idle), do: GenServer.start_link(__MODULE__, {limit, idle})
-
-  @doc "Takes a token, if there is one: see `RateLimiter.take/1`."
-  @spec take(pid) :: {:ok, non_neg_integer} | {:error, {:retry_after, pos_integer}}
-  def take(worker), do: GenServer.call(worker, :take)
 
   @doc "How many tokens there are. This takes none, and nobody stays longer for it."
   @spec tokens(pid, timeout) :: non_neg_integer
@@ -55,7 +53,8 @@ defmodule RateLimiter.Worker do
   @impl true
   def handle_info(_message, state) do
     case time_left(state, now()) do
-      0 -> {:stop, :normal, state}
+      # With this reason a request that comes too late goes to the next process.
+      0 -> {:stop, {:shutdown, :idle}, state}
       left -> {:noreply, state, left}
     end
   end
