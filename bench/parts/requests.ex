@@ -10,6 +10,8 @@ defmodule Bench.Part.Requests do
   @by_hand "by hand"
 
   def run do
+    # The registry's end is no matter of this process.
+    Process.flag(:trap_exit, true)
     {:ok, registry} = GenRegistry.start_link(__MODULE__)
 
     for entries <- [1_000, 100_000] do

@@ -112,8 +112,11 @@ defmodule GenRegistry.Request do
   # exit that has handled the request. So it is asked whether the process is alive, by a signal between
   # the monitor and the request, which are handled in this order. If it was, the monitor tells the true
   # reason; if not, the request was never read.
+  #
+  # A reply goes to the monitor's alias: one that comes too late is dropped. The references are made here,
+  # and not in a function of their own: so the VM skips what was in the mailbox before.
   defp ask(pid, request, limit) when node(pid) == node() do
-    monitor = monitor(pid)
+    monitor = :erlang.monitor(:process, pid, alias: :reply_demonitor)
     alive? = make_ref()
 
     # What `Process.alive?/1` does where it sends a signal, without the wait. That may also look at the
@@ -137,7 +140,7 @@ defmodule GenRegistry.Request do
 
   defp ask(pid, request, limit) do
     limit = fixed(limit)
-    monitor = monitor(pid)
+    monitor = :erlang.monitor(:process, pid, alias: :reply_demonitor)
 
     case alive_there(pid, limit) do
       true ->
@@ -161,9 +164,6 @@ defmodule GenRegistry.Request do
     :error, {:erpc, :noconnection} -> {:exit, {:nodedown, node(pid)}}
     :error, {:erpc, reason} -> {:exit, reason}
   end
-
-  # Its alias is that of the caller for the reply: one that comes too late is dropped.
-  defp monitor(pid), do: :erlang.monitor(:process, pid, alias: :reply_demonitor)
 
   defp send_request(pid, monitor, request) do
     send(pid, {:"$gen_call", {self(), [:alias | monitor]}, request})
