@@ -287,7 +287,7 @@
         function when function in [:alive, :local, :end_wait] ->
           [resident]
 
-        function when function in [:busy_among, :break_circle] ->
+        function when function in [:busy_among, :break_circle, :circle, :circle_ids] ->
           [[resident]]
 
         :begin_wait ->
@@ -308,6 +308,9 @@
         function when function in [:begin_start, :left, :release_own] ->
           [table, :none]
 
+        :killed_at ->
+          [table, 1]
+
         :inherit_place ->
           [table, Zoo.idle(), Zoo.idle()]
 
@@ -327,6 +330,7 @@
                :memory,
                :end_start,
                :has_id,
+               :told,
                :set_sweeper,
                :key,
                :sweeper,

@@ -248,7 +248,8 @@ defmodule GenRegistry do
   that a failed start left behind, has that start's room until it is dead, which is when
   `:worker_shutdown` is over at the latest. Guests take no room, nor does one that was a guest.
 
-  Whoever asks when there is no room is refused at once. A start that has to wait for its turn, by
+  Whoever asks when there is no room is refused at once, but while it is not known yet what a killed start has
+  left: then it waits for that. A start that has to wait for its turn, by
   `:max_starting`, takes its room when that comes, and is refused then if those before it have taken
   all of it. Who asks for an id that is being started or stopped waits for that, and needs room only
   if its own start is to be tried.
@@ -400,7 +401,8 @@ defmodule GenRegistry do
   waits for its end. One caller of each circle is told so at once. It has first the id that this one asked
   for, then what that one waits for, each once. In doubt nobody is told, and all wait as long as their
   timeouts say: so it is for processes that the start does not visibly wait for, within some milliseconds
-  after they have asked (it does for an init under OTP's behaviours, and for tasks that it awaits), for callers
+  after they have asked (it does for an init under OTP's behaviours, and for the tasks that it awaits at that
+  time: not for the second of two that it awaits one after the other), for callers
   on other nodes, and for ids of which the VM makes the hash (see `t:GenRegistry.Types.id/0`).
 
       iex> {:ok, pid} = GenRegistry.lookup_or_start(ExampleWorker, "id", [])

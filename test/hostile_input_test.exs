@@ -712,6 +712,8 @@ defmodule GenRegistry.HostileInputTest do
           native.(:begin_start, [no_table, :id], badarg),
           native.(:end_start, [no_table, self()], badarg),
           native.(:has_id, [no_table, resident], badarg),
+          native.(:killed_at, [no_table, 1], badarg),
+          native.(:told, [no_table, resident], badarg),
           native.(:left, [no_table, :id], badarg),
           native.(:release_own, [no_table, :id], badarg),
           native.(:scan_guests, [no_table, 0], badarg),
@@ -748,6 +750,7 @@ defmodule GenRegistry.HostileInputTest do
           native.(:inherit_place, [table, resident, no_pid], badarg),
           native.(:end_start, [table, no_pid], badarg),
           native.(:has_id, [table, no_pid], badarg),
+          native.(:told, [table, no_pid], badarg),
           native.(:register, [table, :id, no_pid, self()], badarg),
           native.(:track, [table, no_pid, nil], badarg),
           native.(:refuse, [table, no_pid, nil], badarg),
@@ -783,7 +786,11 @@ defmodule GenRegistry.HostileInputTest do
           native.(:begin_wait, [no_pid, name, :id], badarg),
           native.(:end_wait, [no_pid], {:answers, :ok}),
           native.(:break_circle, [[no_pid]], {:answers, []}),
-          native.(:break_circle, [no_pid], {:answers, []})
+          native.(:break_circle, [no_pid], {:answers, []}),
+          native.(:circle, [[no_pid]], {:answers, []}),
+          native.(:circle, [no_pid], {:answers, []}),
+          native.(:circle_ids, [[no_pid]], {:answers, []}),
+          native.(:circle_ids, [no_pid], {:answers, []})
         ]
       end,
       native.(:begin_wait, [context.dead, name, :id], {:answers, []}),
@@ -791,8 +798,8 @@ defmodule GenRegistry.HostileInputTest do
       native.(:begin_wait, [self(), :nobody_has_this_name, :id], {:answers, []}),
       native.(:begin_wait, [self(), name, :id], {:answers, [{self(), self()}]}),
       # The calls in between are waits too, and over.
-      native.(:circle, [], {:answers, []}),
-      native.(:circle_ids, [], {:answers, []}),
+      native.(:circle, [[]], {:answers, []}),
+      native.(:circle_ids, [[]], {:answers, []}),
       native.(:break_circle, [[self() | :improper]], {:answers, []}),
       native.(:end_wait, [self()], {:answers, :ok}),
       native.(:busy_among, [[context.dead, self()]], {:answers, self()}),
@@ -816,6 +823,12 @@ defmodule GenRegistry.HostileInputTest do
       native.(:left, [table, :resident], {:answers, :none}),
       native.(:note_busy, [table], {:answers, :ok}),
       native.(:has_id, [table, resident], {:answers, true}),
+      native.(:told, [table, self()], {:answers, :ok}),
+      for no_time <- [nil, 1.5, 2 ** 63, "1"] do
+        native.(:killed_at, [table, no_time], badarg)
+      end,
+      native.(:killed_at, [table, 7], {:answers, 7}),
+      native.(:killed_at, [table, 8], {:answers, 7}),
       native.(:has_id, [table, self()], {:answers, false}),
       native.(:release_own, [table, :resident], {:answers, false}),
       native.(:release_own, [table, :none], {:answers, false}),
@@ -828,6 +841,9 @@ defmodule GenRegistry.HostileInputTest do
           native.(:sweeper, [gone], {:answers, nil}),
           native.(:track, [gone, self(), nil], {:answers, false}),
           native.(:has_id, [gone, self()], {:answers, false}),
+          native.(:killed_at, [gone, 7], {:answers, 7}),
+          native.(:told, [gone, self()], {:answers, :ok}),
+          native.(:refuse, [gone, self(), nil], {:answers, false}),
           native.(:end_start, [gone, self()], {:answers, :closed}),
           native.(:give_back, [gone, self()], {:answers, :ok}),
           native.(:release_own, [gone, :id], {:answers, false}),

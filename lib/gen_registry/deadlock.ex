@@ -48,19 +48,31 @@ defmodule GenRegistry.Deadlock do
   defp break([], _looks), do: []
 
   defp break(circle, looks) do
-    cond do
-      Enum.all?(circle, fn {pid, by} -> awaited?(pid, by, @steps) end) and
-          not Enum.any?(Table.circle_ids(), &there?/1) ->
-        Table.break_circle(for {pid, _by} <- circle, do: pid)
-
-      looks == 0 ->
-        []
-
-      true ->
+    case broken(circle, []) do
+      [] when looks > 0 ->
         receive do
         after
-          1 -> break(Table.circle(), looks - 1)
+          1 -> break(Table.circle([]), looks - 1)
         end
+
+      ids ->
+        ids
+    end
+  end
+
+  # One that nobody awaits is in no circle. There may be another one without it.
+  defp broken([], _others), do: []
+
+  defp broken(circle, others) do
+    case Enum.find(circle, fn {pid, by} -> not awaited?(pid, by, @steps) end) do
+      nil ->
+        pids = for {pid, _by} <- circle, do: pid
+        ids = Table.circle_ids(pids)
+        if Enum.any?(ids, &there?/1), do: [], else: Table.break_circle(pids)
+
+      {pid, _by} ->
+        others = [pid | others]
+        broken(Table.circle(others), others)
     end
   end
 

@@ -129,7 +129,7 @@ defmodule GenRegistry.Native do
   @spec track(any_registry, pid, parent) :: boolean
   def track(_registry, _pid, _parent), do: not_loaded()
 
-  @spec refuse(registry, pid, parent) :: boolean
+  @spec refuse(any_registry, pid, parent) :: boolean
   def refuse(_registry, _pid, _parent), do: not_loaded()
 
   @spec known(registry, pid) :: boolean
@@ -137,6 +137,13 @@ defmodule GenRegistry.Native do
 
   @spec processes(any_registry) :: [{pid, parent}]
   def processes(_registry), do: not_loaded()
+
+  # A worker is told to end by what is left of its registry.
+  @spec told(any_registry, pid) :: :ok
+  def told(_registry, _pid), do: not_loaded()
+
+  @spec killed_at(any_registry, milliseconds :: integer) :: integer
+  def killed_at(_registry, _now), do: not_loaded()
 
   @spec has_id(any_registry, pid) :: boolean
   def has_id(_registry, _pid), do: not_loaded()
@@ -196,14 +203,14 @@ defmodule GenRegistry.Native do
   @spec begin_wait(pid, atom, term) :: [{pid, pid}]
   def begin_wait(_by, _name, _id), do: not_loaded()
 
-  @spec circle :: [{pid, pid}]
-  def circle, do: not_loaded()
+  @spec circle(others :: [pid]) :: [{pid, pid}]
+  def circle(_others), do: not_loaded()
 
-  @spec circle_ids :: [{atom, id :: term}]
-  def circle_ids, do: not_loaded()
+  @spec circle_ids([pid]) :: [{atom, id :: term}]
+  def circle_ids(_circle), do: not_loaded()
 
   @spec break_circle([pid]) :: [{atom, id :: term}]
-  def break_circle(_waiting), do: not_loaded()
+  def break_circle(_circle), do: not_loaded()
 
   @spec end_wait(term) :: :ok
   def end_wait(_pid), do: not_loaded()

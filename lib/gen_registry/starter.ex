@@ -134,7 +134,13 @@ defmodule GenRegistry.Starter do
     {:noreply, state}
   end
 
-  def handle_info({__MODULE__, :exit}, state), do: {:stop, :shutdown, state}
+  # If the server was killed, its workers wait for others only as those do that are being stopped.
+  def handle_info({__MODULE__, :exit}, state) do
+    if state.sweeper,
+      do: for(pid <- CleanRoom.links(), is_pid(pid), do: Table.told(state.table, pid))
+
+    {:stop, :shutdown, state}
+  end
 
   def handle_info({__MODULE__, {:events, events}}, state) do
     Process.monitor(events)

@@ -33,6 +33,9 @@ defmodule GenRegistry.Sweeper do
     told: %{},
     # How many turns there was nobody to tell. `nil` while there are no turns.
     idle: nil,
+    # When that was, as the first sweeper of the registry saw it. If this is not the first one, those that it
+    # tells have been told before.
+    killed_at: nil,
     # Whether the time of those that were told is over.
     late?: false
   ]
@@ -209,12 +212,13 @@ defmodule GenRegistry.Sweeper do
     # An earlier sweeper, which was killed, may have tracked some already.
     orphans =
       for {pid, starter} = child <- children,
-          Table.track(state.table, pid, starter) or not Table.has_id?(state.table, pid),
+          Table.refuse(state.table, pid, starter) or Table.track(state.table, pid, starter) or
+            not Table.has_id?(state.table, pid),
           do: child
 
     state = Enum.reduce(orphans, state, &await/2)
     time = if state.late?, do: 0, else: Shutdown.milliseconds(state.time)
-    kill_at_the_end(time, for({pid, _starter} <- orphans, do: pid))
+    kill_at_the_end(time, for({pid, _starter} <- children, do: pid))
     Enum.reduce(starters, state, &report_if_swept/2)
   end
 
@@ -251,14 +255,23 @@ defmodule GenRegistry.Sweeper do
   ## What a killed registry has left
 
   defp server_down(state) do
+    killed_at = if state.server, do: nil, else: Table.killed_at(state.table, now())
+    if state.server, do: Table.killed_at(state.table, now())
+    state = %{state | monitor: nil, in_order?: false, idle: 0, killed_at: killed_at}
     after_time(state, :late)
-    {:noreply, next_turn(%{state | monitor: nil, in_order?: false, idle: 0})}
+    {:noreply, next_turn(state)}
   end
 
-  defp after_time(state, message) do
-    time = Shutdown.milliseconds(state.time)
-    if time != :infinity, do: Process.send_after(self(), {__MODULE__, message}, time)
+  defp after_time(%{killed_at: killed_at} = state, message) do
+    case Shutdown.milliseconds(state.time) do
+      :infinity -> :ok
+      time when killed_at == nil -> Process.send_after(self(), {__MODULE__, message}, time)
+      time -> Process.send_after(self(), {__MODULE__, message}, max(killed_at + time - now(), 0))
+    end
   end
+
+  # Never zero.
+  defp now, do: System.monotonic_time(:millisecond)
 
   defp next_turn(state) do
     Process.send_after(self(), {__MODULE__, :turn}, @turn)
@@ -294,7 +307,12 @@ defmodule GenRegistry.Sweeper do
   defp tell_workers(state) do
     {now, untold} = Enum.split(state.untold, @workers)
     now = for {pid, _parent} = worker <- now, Table.alive?(pid), do: worker
-    for {pid, parent} <- now, do: Shutdown.signal(pid, parent)
+
+    for {pid, parent} <- now do
+      Table.told(state.table, pid)
+      Shutdown.signal(pid, parent)
+    end
+
     after_time(state, {:late, for({pid, _parent} <- now, do: pid)})
     told = for {pid, _parent} <- now, into: state.told, do: {Process.monitor(pid), pid}
     next_turn(%{state | untold: untold, told: told})

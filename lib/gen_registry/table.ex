@@ -254,6 +254,17 @@ defmodule GenRegistry.Table do
          do: register(table, Sealed.measured(id), pid, parent)
   end
 
+  @doc """
+  A worker of a registry that was killed is told to end. What it asks for from then on is asked for in its
+  end. Nothing is noted of an id of which the VM makes the hash.
+  """
+  @spec told(t | key, pid) :: :ok
+  def told(table, pid), do: Native.told(table, pid)
+
+  @doc "When a registry was killed: now, in milliseconds of the monotonic time, unless it was told before."
+  @spec killed_at(t | key, now :: integer) :: integer
+  def killed_at(table, now), do: Native.killed_at(table, now)
+
   @doc "Whether a process has an id, or is being stopped."
   @spec has_id?(t | key, pid) :: boolean
   def has_id?(table, pid), do: Native.has_id(table, pid)
@@ -291,7 +302,7 @@ defmodule GenRegistry.Table do
   has the place that its starter was promised. Answers whether it has to go: not if it was one of
   them already, or a guest.
   """
-  @spec refuse(t, pid, starter :: pid) :: boolean
+  @spec refuse(t | key, pid, starter :: pid) :: boolean
   def refuse(table, pid, starter), do: Native.refuse(table, pid, starter)
 
   @doc "Whether a process is one of `processes/1`."
@@ -367,23 +378,22 @@ defmodule GenRegistry.Table do
   @spec begin_wait(pid, GenRegistry.name(), term) :: [{waiting :: pid, busy :: pid}]
   def begin_wait(by, name, id), do: Native.begin_wait(by, name, id)
 
-  @doc "The circle in which the calling process waits, as `begin_wait/3`."
-  @spec circle :: [{waiting :: pid, busy :: pid}]
-  def circle, do: Native.circle()
+  @doc "A circle in which the calling process waits, as `begin_wait/3`, and none of these others."
+  @spec circle(others :: [pid]) :: [{waiting :: pid, busy :: pid}]
+  def circle(others), do: Native.circle(others)
 
   @doc """
-  What is waited for in the circle in which the calling process waits, its own first, each by the one
-  before; or `[]`.
+  What is waited for in a circle of these processes, by each of them; or `[]` if they do not wait in one.
   """
-  @spec circle_ids :: [{GenRegistry.name(), id :: term}]
-  def circle_ids, do: Native.circle_ids()
+  @spec circle_ids([pid]) :: [{GenRegistry.name(), id :: term}]
+  def circle_ids(circle), do: Native.circle_ids(circle)
 
   @doc """
-  If the calling process waits in a circle, and that is of these processes, it waits no more. Answers as
-  `circle_ids/0`. Of all in a circle that call this, one gets it.
+  If these processes wait in a circle, the first of them waits no more. Returns as `circle_ids/1`. Of all in a
+  circle that call this, one gets it.
   """
   @spec break_circle([pid]) :: [{GenRegistry.name(), id :: term}]
-  def break_circle(waiting), do: Native.break_circle(waiting)
+  def break_circle(circle), do: Native.break_circle(circle)
 
   @doc "A process of this VM waits for no id any more."
   @spec end_wait(pid) :: :ok

@@ -37,6 +37,88 @@ defmodule GenRegistry.CirclesTest do
   defp asks_for_itself(%{users: users}),
     do: fn -> GenRegistry.start(users, :itself, [plain()], :infinity) end
 
+  # 1 waits in tasks for 2 and 3, these for 4, and that for 1: whoever closes the last link closes two.
+  test "of two circles with a link in common, each is told", %{users: users} do
+    test = self()
+
+    ask = fn ask, id, other ->
+      answer = GenRegistry.lookup_or_start(users, other, [fn -> ask.(ask, other) end], :infinity)
+      send(test, {id, other, answer})
+    end
+
+    init = fn
+      init, 1 ->
+        tasks = for other <- [2, 3], do: Task.async(fn -> ask.(init, 1, other) end)
+        Task.await_many(tasks, :infinity)
+        {:ok, nil}
+
+      init, id ->
+        ask.(init, id, if(id == 4, do: 1, else: 4))
+        {:ok, nil}
+    end
+
+    for round <- 1..20 do
+      asks = for id <- [2, 1], do: ask(:lookup_or_start, users, id, [fn -> init.(init, id) end])
+      for ask <- asks, do: assert({:ok, _} = answer(ask))
+      told = for _ <- 1..5, do: receive(do: ({from, to, answer} -> {from, to, answer}))
+      assert Enum.any?(told, &match?({_, _, {:error, {:deadlock, _}}}, &1)), "round #{round}"
+      for id <- 1..4, do: GenRegistry.stop(users, id)
+    end
+  end
+
+  test "a circle is found beside a way to it that nobody awaits", %{users: users} do
+    test = self()
+    own = fn -> GenRegistry.start(users, :itself, [plain()], :infinity) end
+
+    init = fn ->
+      # Left alone, it asks for what comes after this.
+      left =
+        spawn(fn ->
+          send(test, {:left, GenRegistry.lookup_or_start(users, :itself, [plain()], :infinity)})
+        end)
+
+      await_call(left)
+      send(test, {:told, own |> Task.async() |> Task.await(:infinity)})
+      {:ok, nil}
+    end
+
+    assert {:ok, pid} = GenRegistry.start(users, :itself, [init], :infinity)
+    assert_receive {:told, told}
+    assert told == deadlock([{users, :itself}])
+    assert_receive {:left, {:ok, ^pid}}
+  end
+
+  test "what a killed registry left is told too, in its end", %{users: users} do
+    test = self()
+
+    ends = fn id, other ->
+      fn ->
+        Process.flag(:trap_exit, true)
+
+        {:ok,
+         fn _reason ->
+           wait(test, {:end, id})
+
+           send(
+             test,
+             {:told, id, GenRegistry.lookup_or_start(users, other, [plain()], :infinity)}
+           )
+         end}
+      end
+    end
+
+    workers = for {id, other} <- [{1, 2}, {2, 1}], do: start!(users, id, ends.(id, other))
+    server = Process.whereis(users)
+    kill(server)
+    restarted(users, server)
+    for id <- 1..2, do: reached({:end, id})
+    for pid <- workers, do: go(pid)
+    told = for id <- 1..2, do: receive(do: ({:told, ^id, told} -> told))
+    assert [{:error, {:deadlock, circle}}] = for({:error, _} = told <- told, do: told)
+    assert Enum.sort(circle) == [{users, 1}, {users, 2}]
+    assert [{:ok, _}] = for({:ok, _} = told <- told, do: told)
+  end
+
   describe "a start of itself" do
     test "in its init, in its start_link", %{users: users} = context do
       test = self()

@@ -102,6 +102,63 @@ defmodule GenRegistry.RegistryKilledTest do
       assert Process.alive?(next)
     end
 
+    test "keeps its id, and has no other", context do
+      registry = registry(context, worker_shutdown: :infinity)
+      worker = start!(registry, :id, held_at_end(:end))
+      server = Process.whereis(registry)
+      kill(server)
+      restarted(registry, server)
+      assert reached({:end, :shutdown}) == worker
+      assert GenRegistry.register_name({registry, :other}, worker) == :no
+      assert GenRegistry.lookup_id(registry, worker) == {:ok, :id}
+      assert GenRegistry.count(registry) == 0
+      go(worker)
+    end
+
+    test "is counted once, though its start and the process are left", context do
+      registry = registry(context, worker_shutdown: :infinity)
+      init = held_twice()
+      ask(:start, registry, :id, [init])
+      begun = reached(:init)
+      server = Process.whereis(registry)
+      :sys.suspend(server)
+      kill(starter(begun))
+      kill(server)
+      restarted(registry, server)
+      until(fn -> GenRegistry.info(registry).stopping == 1 end)
+      go(begun)
+      assert {:end, :killed} = ended_of(begun)
+      assert GenRegistry.info(registry).stopping == 1
+      go(begun)
+      until(fn -> GenRegistry.info(registry).stopping == 0 end)
+    end
+
+    test "has its time once, though its sweeper is killed too", context do
+      registry = registry(context, worker_shutdown: 300)
+      worker = start!(registry, :id, stubborn())
+      monitor = watch(worker)
+      kill_until_down(registry, monitor, System.monotonic_time(:millisecond) + 60_000)
+    end
+
+    # Faster than that time, so that it would never be over.
+    defp kill_until_down(registry, monitor, patience) do
+      server = Process.whereis(registry)
+
+      sweepers =
+        for pid <- Process.list(), StartSteps.module_of(pid) == GenRegistry.Sweeper, do: pid
+
+      for pid <- [server | sweepers], do: Process.exit(pid, :kill)
+      restarted(registry, server)
+
+      receive do
+        {:DOWN, ^monitor, _, _, reason} -> assert reason == :killed
+      after
+        100 ->
+          assert System.monotonic_time(:millisecond) < patience
+          kill_until_down(registry, monitor, patience)
+      end
+    end
+
     test "need not wait for its own end", context do
       registry = registry(context)
       [first, second] = for id <- 1..2, do: start!(registry, id)
@@ -457,6 +514,15 @@ defmodule GenRegistry.RegistryKilledTest do
   end
 
   describe "a starter that is killed" do
+    test "leaves no worker that does not end in its time", context do
+      registry = registry(context, worker_shutdown: 100)
+      worker = start!(registry, :id, stubborn())
+      monitor = watch(worker)
+      kill(starter(worker))
+      assert down_of(monitor) == :killed
+      assert GenRegistry.count(registry) == 0
+    end
+
     # Workers of two starters, and those.
     defp two_starters(context, opts \\ []) do
       registry = registry(context, opts)

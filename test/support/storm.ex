@@ -306,6 +306,8 @@ defmodule Storm do
 
   defp judge(storm, action, seen, answer) do
     case {action, answer} do
+      # It ended as it took its name.
+      {action, {:error, {:already_started, :undefined}}} when action in [:call, :cast] -> []
       {_, {:ok, pid}} -> dead(storm, seen, pid)
       # It was there, and had gone when it was looked for.
       {:start, {:error, {:already_started, :undefined}}} -> []

@@ -10,6 +10,7 @@ use crate::atoms;
 use crate::hot::{self, Failed, with_id};
 use crate::registry::{Enter, NAMES, Registry, Slot, is_alive};
 use crate::starts::STARTS;
+use crate::unflatten::{size, to_term};
 use crate::words::{from_word, pid_from_local, pid_from_term, pid_to_term, term_word};
 use crate::{is_guest, scan_table, worker_to_term};
 
@@ -92,6 +93,12 @@ impl Registry {
         if !is_alive(env, pid) {
             return None;
         }
+        self.is_told(env, pid, id);
+        Some(Left::Worker(known))
+    }
+
+    /// A worker of this registry, which has ended, is busy with its end.
+    fn is_told(&self, env: Env<'_>, pid: Pid, id: &Id<'_, Term<'_>>) {
         if STARTS.busy(pid).is_none() {
             self.ends.fetch_add(1, Ordering::Relaxed);
             STARTS.begin(pid, self.number, self.name, Does::End, id);
@@ -99,12 +106,13 @@ impl Registry {
                 self.ended(pid);
             }
         }
-        Some(Left::Worker(known))
     }
 
     /// How many workers and starts are left of it.
     fn count_left(&self) -> usize {
-        self.table().workers() + self.starts.load(Ordering::Relaxed)
+        let starts = self.starts.load(Ordering::Relaxed);
+        let leaving = self.leaving.load(Ordering::Relaxed);
+        self.table().workers() + starts.saturating_sub(leaving)
     }
 
     /// Who is in a start of this registry, dead ones too.
@@ -191,12 +199,56 @@ fn set_sweeper(env: Env<'_>, Which(registry): Which) -> NifResult<bool> {
 }
 
 #[rustler::nif]
+fn refuse<'a>(env: Env<'a>, Which(registry): Which, pid: LocalPid, parent: Term<'a>) -> bool {
+    let (Some(registry), Some(pid)) = (registry, pid_from_local(pid)) else {
+        return false;
+    };
+    let parent = pid_from_term(parent);
+    registry.refuse(env, Worker { pid, parent })
+}
+
+#[rustler::nif]
 fn track<'a>(env: Env<'a>, Which(registry): Which, pid: LocalPid, parent: Term<'a>) -> bool {
     let (Some(registry), Some(pid)) = (registry, pid_from_local(pid)) else {
         return false;
     };
     let parent = pid_from_term(parent);
     registry.track(env, Worker { pid, parent })
+}
+
+/// Of a worker with this id that is told to end: its waits count from then on.
+fn told<'a>(
+    env: Env<'a>,
+    [registry, pid]: [Term<'a>; 2],
+    limit: usize,
+) -> Result<Term<'a>, Failed> {
+    let (Ok(Which(registry)), Some(pid)) = (registry.decode(), pid_from_term(pid)) else {
+        return Err(Failed::BadArg);
+    };
+    let id = registry.as_ref().and_then(|registry| {
+        registry.table().id_of(pid, |id| match size(&id) {
+            size if size > limit => Err(Failed::TooLarge),
+            _ => Ok(to_term(env, id, &mut 0)),
+        })
+    });
+    if let (Some(registry), Some(id)) = (registry, id) {
+        // Of what the VM has to measure nobody tells: its waits do not count.
+        let _ = with_id(id?, limit, |id| registry.is_told(env, pid, id));
+    }
+    Ok(atoms::ok().to_term(env))
+}
+hot::nif!(c"told", 2, told);
+
+/// When the server was killed, by the caller's clock: at this time, if nobody has said so before.
+#[rustler::nif]
+fn killed_at(Which(registry): Which, now: i64) -> i64 {
+    let Some(registry) = registry else {
+        return now;
+    };
+    // Relaxed: it is one number.
+    let (set, not) = (Ordering::Relaxed, Ordering::Relaxed);
+    let before = registry.killed_at.compare_exchange(0, now, set, not);
+    before.map_or_else(|before| before, |_| now)
 }
 
 #[rustler::nif]

@@ -393,17 +393,6 @@ fn close(registry: ResourceArc<Registry>) -> rustler::Atom {
 }
 
 #[rustler::nif]
-fn refuse<'a>(
-    env: Env<'a>,
-    registry: ResourceArc<Registry>,
-    pid: LocalPid,
-    parent: Term<'a>,
-) -> bool {
-    let parent = pid_from_term(parent);
-    pid_from_local(pid).is_some_and(|pid| registry.refuse(env, Worker { pid, parent }))
-}
-
-#[rustler::nif]
 fn ever(registry: ResourceArc<Registry>) -> (u64, u64, u64) {
     let table = registry.table();
     (table.started(), table.ended(), table.ended_idle())

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering, fence};
 
 use once_cell::sync::OnceCell;
 use parking_lot::Mutex;
@@ -54,6 +54,10 @@ pub struct Registry {
     /// How many of its starts, and of its workers' ends, are in [`STARTS`].
     pub starts: AtomicUsize,
     pub ends: AtomicUsize,
+    /// How many of these starts have left a process.
+    pub leaving: AtomicUsize,
+    /// When its server was killed, by a clock of its sweepers, or zero.
+    pub killed_at: AtomicI64,
     /// By the hashes of the ids, who was busy with a start or an end when a later registry was opened.
     /// Whoever came after that is an entry of the table.
     pub busy: OnceCell<HashMap<u64, Vec<Pid>>>,
@@ -178,6 +182,8 @@ impl Registry {
             sweeper: AtomicU64::new(0),
             starts: AtomicUsize::new(0),
             ends: AtomicUsize::new(0),
+            leaving: AtomicUsize::new(0),
+            killed_at: AtomicI64::new(0),
             busy: OnceCell::new(),
         }
     }
@@ -344,6 +350,9 @@ impl Registry {
     pub fn start_is_over(&self, pid: Pid) {
         if let Some(busy) = STARTS.end(pid, self.number) {
             void(&busy, pid);
+            if busy.leaves {
+                self.leaving.fetch_sub(1, Ordering::Relaxed);
+            }
             // Release, with the Acquire in `let_go_if_drained`.
             self.starts.fetch_sub(1, Ordering::Release);
             self.let_go_if_drained();
@@ -409,6 +418,10 @@ impl Enter for ResourceArc<Registry> {
         if worker.is_guest() && self.is_sealed() {
             return Registered::Sealed;
         }
+        // Who is left of an earlier registry is being ended.
+        if self.earlier().iter().any(|earlier| earlier.knows(pid)) {
+            return Registered::Refused(Conflict::PidTaken);
+        }
         // A guest, whose end is watched for since it was entered first.
         let watched = table.known(pid).is_some();
         while let Err(conflict) = table.insert(id, worker) {
@@ -441,8 +454,14 @@ impl Enter for ResourceArc<Registry> {
         if new {
             let starter = worker.parent.filter(|_| !worker.is_guest());
             self.ends.fetch_add(1, Ordering::Relaxed);
-            if !starter.is_some_and(|starter| STARTS.end_of_start(worker.pid, starter)) {
-                self.ends.fetch_sub(1, Ordering::Relaxed);
+            match starter.and_then(|starter| STARTS.end_of_start(worker.pid, starter)) {
+                Some(true) => {
+                    self.leaving.fetch_add(1, Ordering::Relaxed);
+                }
+                Some(false) => {}
+                None => {
+                    self.ends.fetch_sub(1, Ordering::Relaxed);
+                }
             }
             self.watch(env, worker.pid);
         }

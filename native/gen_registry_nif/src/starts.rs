@@ -104,17 +104,17 @@ fn begin_wait<'a>(
         };
         WAITS.begin(pid, wait, || own() == Some(own_now));
     }
-    Ok(circle(env, pid))
+    Ok(circle(env, pid, &[]))
 }
 crate::hot::nif!(c"begin_wait", 3, begin_wait);
 
 #[rustler::nif(name = "circle")]
-fn own_circle(env: Env<'_>) -> NifResult<Term<'_>> {
-    Ok(circle(env, own_pid(env)?))
+fn own_circle<'a>(env: Env<'a>, others: Term<'a>) -> NifResult<Term<'a>> {
+    Ok(circle(env, own_pid(env)?, &pids(others)))
 }
 
-fn circle(env: Env<'_>, pid: Pid) -> Term<'_> {
-    let circle = WAITS.circle(pid);
+fn circle<'a>(env: Env<'a>, pid: Pid, others: &[Pid]) -> Term<'a> {
+    let circle = WAITS.circle(pid, others);
     let links = circle
         .iter()
         .map(|(pid, wait)| (pid_to_term(env, *pid), pid_to_term(env, wait.by)));
@@ -124,21 +124,17 @@ fn circle(env: Env<'_>, pid: Pid) -> Term<'_> {
 // On a dirty scheduler, these two: what is waited for may be large.
 
 #[rustler::nif(schedule = "DirtyCpu")]
-fn circle_ids(env: Env<'_>) -> NifResult<Term<'_>> {
-    Ok(ids(env, &WAITS.circle(own_pid(env)?)))
+fn circle_ids<'a>(env: Env<'a>, circle: Term<'a>) -> Term<'a> {
+    ids(env, &WAITS.closed(&pids(circle)))
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]
-fn break_circle<'a>(env: Env<'a>, waiting: Term<'a>) -> NifResult<Term<'a>> {
-    let waiting = pids(waiting);
-    let broken = WAITS.break_circle(own_pid(env)?, |circle| {
-        circle.iter().map(|(pid, _)| pid).eq(&waiting)
-    });
-    Ok(ids(env, &broken))
+fn break_circle<'a>(env: Env<'a>, circle: Term<'a>) -> Term<'a> {
+    ids(env, &WAITS.break_circle(&pids(circle)))
 }
 
-fn ids<'a>(env: Env<'a>, circle: &[(Pid, Wait<Arc<Wanted>>)]) -> Term<'a> {
-    let ids = circle.iter().map(|(_, wait)| {
+fn ids<'a>(env: Env<'a>, circle: &[Wait<Arc<Wanted>>]) -> Term<'a> {
+    let ids = circle.iter().map(|wait| {
         let Wanted { name, id } = &*wait.what;
         (from_word(env, *name), id.term(env))
     });

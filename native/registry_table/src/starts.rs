@@ -31,6 +31,8 @@ pub struct Busy {
     pub hash: u64,
     /// Whether other ids have other hashes, but by chance. If not, only the caller can compare the id.
     pub exact: bool,
+    /// Whether it is a start that has left a process, which is busy with its end.
+    pub leaves: bool,
 }
 
 /// What a process does that is busy.
@@ -88,17 +90,30 @@ impl Starts {
             does,
             hash: self.hash(id),
             exact: is_exact(id),
+            leaves: false,
         };
         self.put(pid, |_| Some(new));
     }
 
-    /// A process begins its own end, for the id for which another one is busy with a start.
-    pub fn end_of_start(&self, pid: Pid, starter: Pid) -> bool {
-        let Some(start) = self.busy(starter) else {
-            return false;
-        };
+    /// A process begins its own end, for the id for which another one is busy with a start, or died in
+    /// one. `None` if that is not so; else whether it is the first that the start leaves.
+    pub fn end_of_start(&self, pid: Pid, starter: Pid) -> Option<bool> {
+        let mut start = None;
+        self.busy.change(starter, |busy| {
+            start = Some(*busy);
+            busy.leaves = true;
+        });
+        let start = start?;
         let does = Does::End;
-        self.put(pid, |_| Some(Busy { does, ..start }))
+        let leaves = false;
+        self.put(pid, |_| {
+            Some(Busy {
+                does,
+                leaves,
+                ..start
+            })
+        });
+        Some(!start.leaves)
     }
 
     fn put(&self, pid: Pid, new: impl FnOnce(Option<&Busy>) -> Option<Busy>) -> bool {
@@ -204,7 +219,12 @@ mod tests {
         let does = |pid| starts.busy(pid).map(|busy: Busy| busy.does);
         starts.begin(starter, 7, 10, Does::Start, &id(1));
         starts.begin(worker, 7, 10, Does::End, &id(2));
-        assert!(starts.end_of_start(refused, starter));
+        assert_eq!(starts.end_of_start(refused, starter), Some(true));
+        assert_eq!(
+            starts.end_of_start(refused, starter),
+            Some(false),
+            "not first"
+        );
         assert_eq!(does(refused), Some(Does::End));
         let hash = |pid| starts.busy(pid).map(|busy: Busy| busy.hash);
         assert_eq!(hash(refused), hash(starter));
@@ -220,7 +240,11 @@ mod tests {
         let of = |registry| starts.of(registry).into_iter().map(|(pid, _)| pid);
         assert!(of(7).eq([starter]) && of(8).eq([]));
         assert!(starts.end(starter, 7).is_some() && starts.is_empty());
-        assert!(!starts.end_of_start(refused, starter), "there is no start");
+        assert_eq!(
+            starts.end_of_start(refused, starter),
+            None,
+            "there is no start"
+        );
     }
 
     #[test]

@@ -86,27 +86,28 @@ impl<T: Clone> Waits<T> {
     }
 
     /// The waits of a circle that this process closes: its own, then each one on behalf of what the last
-    /// one is for. Empty if it closes none.
-    pub fn circle(&self, pid: Pid) -> Vec<(Pid, Wait<T>)> {
-        self.all.lock().circle(pid.word())
+    /// one is for. None of the waits of these `others` is in it. Empty if it closes none.
+    pub fn circle(&self, pid: Pid, others: &[Pid]) -> Vec<(Pid, Wait<T>)> {
+        let others = others.iter().map(|pid| pid.word()).collect();
+        self.all.lock().circle(pid.word(), &others)
     }
 
-    /// As [`Self::circle`]. If there is one, and it is the wanted one, the process waits no more: so the
-    /// others' waits come to an end, and of all who break a circle one does.
-    pub fn break_circle(
-        &self,
-        pid: Pid,
-        wanted: impl FnOnce(&[(Pid, Wait<T>)]) -> bool,
-    ) -> Vec<(Pid, Wait<T>)> {
-        let (circle, _removed) = self.change(|all| {
-            let circle = all.circle(pid.word());
-            if circle.is_empty() || !wanted(&circle) {
-                return (Vec::new(), None);
-            }
-            let removed = all.remove(pid.word());
-            (circle, removed)
+    /// The waits of these processes, if each waits on behalf of what the one before waits for, and the
+    /// first one on behalf of what the last one does. Empty if they do not.
+    pub fn closed(&self, circle: &[Pid]) -> Vec<Wait<T>> {
+        self.all.lock().closed(circle)
+    }
+
+    /// As [`Self::closed`]. If they do, the first one waits no more: so the others' waits come to an end, and
+    /// of all who break a circle one does.
+    pub fn break_circle(&self, circle: &[Pid]) -> Vec<Wait<T>> {
+        let (waits, _removed) = self.change(|all| {
+            let waits = all.closed(circle);
+            let first = circle.first().filter(|_| !waits.is_empty());
+            let removed = first.and_then(|first| all.remove(first.word()));
+            (waits, removed)
         });
-        circle
+        waits
     }
 
     /// Changes the waits under the lock. What is returned is dropped without it.
@@ -142,8 +143,20 @@ impl<T: Clone> All<T> {
         Some(wait)
     }
 
-    fn circle(&self, pid: u64) -> Vec<(Pid, Wait<T>)> {
-        let Some(first) = self.by_pid.get(&pid) else {
+    fn closed(&self, circle: &[Pid]) -> Vec<Wait<T>> {
+        let waits = circle.iter().map(|pid| self.by_pid.get(&pid.word()));
+        let waits = waits.collect::<Option<Vec<_>>>().unwrap_or_default();
+        let next = waits.iter().skip(1).chain(waits.first());
+        let closed = waits
+            .iter()
+            .zip(next)
+            .all(|(wait, next)| wait.wanted == next.own);
+        let waits = waits.into_iter().filter(|_| closed);
+        waits.cloned().collect()
+    }
+
+    fn circle(&self, pid: u64, others: &HashSet<u64>) -> Vec<(Pid, Wait<T>)> {
+        let Some(first) = self.by_pid.get(&pid).filter(|_| !others.contains(&pid)) else {
             return Vec::new();
         };
         let mut seen = HashSet::new();
@@ -157,6 +170,7 @@ impl<T: Clone> All<T> {
             }
             if seen.insert(wanted) {
                 let next = self.by_own.get(&wanted).into_iter().flatten();
+                let next = next.filter(|pid| !others.contains(pid));
                 met.extend(next.map(|&pid| (pid, place)));
             }
             place += 1;
@@ -183,6 +197,11 @@ mod tests {
     use super::*;
     use crate::id::Id;
     use crate::starts::Starts;
+
+    fn pids(words: &[u64]) -> Vec<Pid> {
+        let pids = words.iter().map(|&word| Pid::new(word));
+        pids.map(|pid| pid.expect("not zero")).collect()
+    }
 
     struct World {
         starts: Starts,
@@ -216,13 +235,18 @@ mod tests {
         }
 
         fn circle(&self, pid: u64) -> Vec<u64> {
-            let circle = self.waits.circle(Pid::new(pid).expect("not zero"));
+            self.circle_without(pid, &[])
+        }
+
+        fn circle_without(&self, pid: u64, others: &[u64]) -> Vec<u64> {
+            let others = pids(others);
+            let circle = self.waits.circle(Pid::new(pid).expect("not zero"), &others);
             circle.into_iter().map(|(_, wait)| wait.what).collect()
         }
 
-        fn break_circle(&self, pid: u64) -> usize {
-            let pid = Pid::new(pid).expect("not zero");
-            self.waits.break_circle(pid, |_| true).len()
+        fn break_circle(&self, circle: &[u64]) -> Vec<u64> {
+            let waits = self.waits.break_circle(&pids(circle));
+            waits.into_iter().map(|wait| wait.what).collect()
         }
     }
 
@@ -238,11 +262,12 @@ mod tests {
                 let circle = (0..length).map(|nth| (own + nth) % length + 1);
                 assert_eq!(world.circle(own), circle.collect::<Vec<_>>());
             }
-            assert_eq!(world.break_circle(1), length as usize);
+            let all: Vec<_> = (1..=length).collect();
+            assert_eq!(world.break_circle(&all).len(), length as usize);
             for own in 1..=length {
                 assert_eq!(world.circle(own), []);
-                assert_eq!(world.break_circle(own), 0);
             }
+            assert_eq!(world.break_circle(&all), []);
         }
     }
 
@@ -269,6 +294,27 @@ mod tests {
     }
 
     #[test]
+    fn of_two_circles_each_is_found() {
+        let world = World::new();
+        // Two tasks of the start of 1 wait for 2 and 3, and these for 4, which waits for 1.
+        for (pid, own, wanted) in [(10, 1, 2), (11, 1, 3), (2, 2, 4), (3, 3, 4), (4, 4, 1)] {
+            world.wait(pid, own, wanted);
+        }
+        assert_eq!(world.circle_without(4, &[10]), [1, 3, 4]);
+        assert_eq!(world.circle_without(4, &[11]), [1, 2, 4]);
+        assert_eq!(world.circle_without(4, &[10, 3]), []);
+        assert_eq!(world.circle_without(4, &[4]), []);
+        assert_eq!(world.break_circle(&[4, 10, 3]), [], "it is none");
+        assert_eq!(world.break_circle(&[10, 4]), [], "nor is this");
+        assert_eq!(world.break_circle(&[]), []);
+        assert_eq!(world.break_circle(&[2, 4, 10]), [4, 1, 2]);
+        // The other one is as it was.
+        assert_eq!(world.circle(4), [1, 3, 4]);
+        assert_eq!(world.break_circle(&[4, 11, 3]), [1, 3, 4]);
+        assert_eq!(world.circle(3), []);
+    }
+
+    #[test]
     fn a_wait_is_over_when_it_ends_and_when_its_start_does() {
         let world = World::new();
         let pid = |word| Pid::new(word).expect("not zero");
@@ -291,8 +337,7 @@ mod tests {
         let world = World::new();
         world.wait(1, 1, 1);
         let pid = Pid::new(1).expect("not zero");
-        assert!(world.waits.break_circle(pid, |_| false).is_empty());
-        let (pid, mut wait) = world.waits.break_circle(pid, |_| true).remove(0);
+        let mut wait = world.waits.break_circle(&[pid]).remove(0);
         wait.what = 7;
         world.waits.begin(pid, wait, || false);
         assert_eq!(world.circle(1), []);
