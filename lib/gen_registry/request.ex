@@ -99,6 +99,8 @@ defmodule GenRegistry.Request do
   defp expected?({name, node}, limit) do
     :erpc.call(node, Table, :expected?, [name], left(limit))
   catch
+    # There was no time to ask.
+    :error, {:erpc, :timeout} -> true
     # The node is not there, or its library is another one.
     :error, {:erpc, _reason} -> false
     :error, {:exception, _reason, _stacktrace} -> false
