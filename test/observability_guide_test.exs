@@ -63,7 +63,7 @@ defmodule GenRegistry.ObservabilityGuideTest do
       metrics = RegistryMetrics.metrics()
       listen(for %{event_name: event} <- metrics, uniq: true, do: event)
 
-      registry = registry(context)
+      registry = registry(context, max_children: 1)
 
       for reason <- [:normal, {:shutdown, :idle}, {:shutdown, :other}, :crash] do
         pid = start!(registry, :id)
@@ -75,6 +75,7 @@ defmodule GenRegistry.ObservabilityGuideTest do
       {:error, :no} = GenRegistry.start(registry, :id, [fn -> {:stop, :no} end])
       {:error, _} = GenRegistry.start(registry, :id, [:answer, fn -> raise "no" end])
       start!(registry, :id)
+      {:error, :max_children} = GenRegistry.start(registry, :other, [plain()])
       assert RegistryMeasurements.measure() == :ok
 
       # Ends are told of later than they are seen.
