@@ -188,7 +188,7 @@ defmodule GenRegistry.Native do
 
   # What starters say of themselves, and what is known of them all.
 
-  @spec begin_start(registry, term) :: :ok | :closed
+  @spec begin_start(registry, term) :: :ok | :closed | :sealed
   def begin_start(_registry, _id), do: not_loaded()
 
   @spec end_start(any_registry, pid) :: :ok | :closed

@@ -167,6 +167,8 @@ defmodule GenRegistry.Request do
     :error, {:erpc, reason} -> {:exit, reason}
   end
 
+  # The tag of an alias is such a list.
+  @dialyzer {:no_improper_lists, send_request: 3}
   defp send_request(pid, monitor, request) do
     send(pid, {:"$gen_call", {self(), [:alias | monitor]}, request})
   end

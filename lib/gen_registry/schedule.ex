@@ -437,7 +437,7 @@ defmodule GenRegistry.Schedule do
 
   @doc "A starter has done what follows a start, and waits: for the next one, or as a mere parent."
   @spec rested(t, pid, :idle | :parent) :: t
-  def rested(schedule, starter, state) do
+  def rested(%__MODULE__{} = schedule, starter, state) do
     if Starters.rests?(schedule.starters, starter),
       do: %{schedule | starters: Starters.put(schedule.starters, starter, state)},
       else: schedule

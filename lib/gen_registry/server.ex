@@ -143,7 +143,7 @@ defmodule GenRegistry.Server do
       counts: if(Telemetry.present?(), do: Events.new_counts())
     }
 
-    state = %{state | given: if(state.counts, do: %{})}
+    state = %{state | given: if(state.counts != nil, do: %{})}
     state = state |> start_sweeper() |> start_events() |> watch_sweepers()
     if state.counts, do: Events.registry_started(state.events)
     {:ok, state}

@@ -7,7 +7,7 @@ defmodule GenRegistry.Table do
   alias GenRegistry.{Earlier, Native, Sealed}
 
   @typedoc "One registry's table, from `open/1` until the registry is gone."
-  @opaque t :: reference
+  @type t :: reference
 
   @typedoc "A registry's table, for whoever comes after that. What is gone has no processes."
   @type key :: {GenRegistry.name(), number :: non_neg_integer}

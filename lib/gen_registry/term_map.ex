@@ -22,7 +22,7 @@ defmodule GenRegistry.TermMap do
 
   @doc "How many keys there are."
   @spec size(t(term)) :: non_neg_integer
-  def size(map), do: map_size(map.plain) + map.count
+  def size(%{plain: plain, count: count}) when is_integer(count), do: map_size(plain) + count
 
   @doc "All values, in no order."
   @spec values(t(value)) :: [value] when value: term
@@ -67,14 +67,14 @@ defmodule GenRegistry.TermMap do
 
   @doc "Takes out a key, if it is there."
   @spec delete(t(value), term) :: t(value) when value: term
-  def delete(map, key) do
+  def delete(%__MODULE__{} = map, key) do
     case hash(key) do
       nil -> %{map | plain: Map.delete(map.plain, key)}
       hash -> delete(map, hash, key)
     end
   end
 
-  defp delete(map, hash, key) do
+  defp delete(%__MODULE__{} = map, hash, key) do
     there = Map.get(map.others, hash, [])
 
     case Enum.reject(there, fn {other, _value} -> other === key end) do
