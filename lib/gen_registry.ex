@@ -398,7 +398,7 @@ defmodule GenRegistry do
 
   A start that asks for its own id can never go on, nor can starts that ask for each other in a circle, in
   one registry or in several; nor a worker that is being stopped, and asks in its `terminate/2` for what
-  waits for its end. One caller of each circle is told so at once. It has first the id that this one asked
+  waits for its end. (What it has asked for before it was told to end does not count.) One caller of each circle is told so at once. It has first the id that this one asked
   for, then what that one waits for, each once. In doubt nobody is told, and all wait as long as their
   timeouts say: so it is for processes that the start does not visibly wait for, within some milliseconds
   after they have asked (it does for an init under OTP's behaviours, and for the tasks that it awaits at that

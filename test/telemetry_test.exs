@@ -96,6 +96,19 @@ defmodule GenRegistry.TelemetryTest do
       end
     end
 
+    test "a worker counts from the event of its start on, though a handler outlives the registry",
+         context do
+      registry = registry(context)
+      TelemetryStandIn.listen([@registry_stop])
+      test = self()
+
+      :telemetry.attach_many(make_ref(), [@stop], fn _, _, _, _ -> wait(test, :handler) end, nil)
+      start!(registry, :id)
+      assert_receive {:handler, _}
+      end_registry(registry)
+      assert_receive {:event, :stop, %{ended: 1}, _}, 5_000
+    end
+
     test "a start is a span", context do
       registry = registry(context)
       TelemetryStandIn.listen([@start, @stop, @exception])

@@ -111,8 +111,9 @@ defmodule GenRegistry.Actions do
   def act(state, {:replace, id, {:replace, {caller, _}, _, _}}) do
     case Table.lookup_alive(state.name, id) do
       {:ok, ^caller} ->
-        circle = {:deadlock, [{state.name, id}]}
-        carry_out(state, Schedule.left_alone(state.schedule, id, caller, circle))
+        own? = Table.known?(state.table, caller)
+        reason = if own?, do: {:deadlock, [{state.name, id}]}, else: :not_supervised
+        carry_out(state, Schedule.left_alone(state.schedule, id, caller, reason))
 
       {:ok, pid} ->
         left? = bounded?(state) and Table.leave_place(state.table, pid)

@@ -49,7 +49,7 @@ defmodule GenRegistry.Telemetry do
 
   Metadata: also `:kind` (`:error`, `:throw` or `:exit`), `:reason` and `:stacktrace`, as
   `Exception.format/3` takes them. For a starter that was killed they are `:exit`, its exit reason,
-  and `[]`.
+  and `[]`. A start that is cut off because the registry ends or is killed has neither of the two.
 
   ### `[:gen_registry, :worker, :exit]`
 

@@ -21,8 +21,9 @@ defmodule GenRegistry.WorkerEvents do
   @spec tell_of(state, GenRegistry.Types.id(), Starter.result(), map, span :: map) :: :ok
   def tell_of(state, id, {:ok, pid}, times, span) do
     ended = Map.merge(span, %{result: :ok, pid: pid})
-    Telemetry.execute([:worker, :start, :stop], times, metadata(state, id, ended))
+    # First, for a handler may outlive the registry.
     Events.count_start(state.counts)
+    Telemetry.execute([:worker, :start, :stop], times, metadata(state, id, ended))
   end
 
   def tell_of(state, id, {:raised, kind, reason, stacktrace}, times, span) do

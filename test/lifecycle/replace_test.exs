@@ -146,6 +146,8 @@ defmodule GenRegistry.ReplaceTest do
     registry = registry(context)
     {:ok, guest} = Agent.start(fn -> nil end, name: {:via, GenRegistry, {registry, :id}})
     assert GenRegistry.replace(registry, :id, [plain()]) == {:error, :not_supervised}
+    by_itself = Agent.get(guest, fn _ -> GenRegistry.replace(registry, :id, [plain()]) end)
+    assert by_itself == {:error, :not_supervised}
     assert GenRegistry.lookup(registry, :id) == {:ok, guest}
   end
 
