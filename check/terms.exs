@@ -308,6 +308,9 @@
         function when function in [:begin_start, :left, :release_own] ->
           [table, :none]
 
+        :ends? ->
+          [table, :none, Zoo.idle()]
+
         :killed_at ->
           [table, 1]
 

@@ -714,6 +714,7 @@ defmodule GenRegistry.HostileInputTest do
           native.(:has_id, [no_table, resident], badarg),
           native.(:killed_at, [no_table, 1], badarg),
           native.(:told, [no_table, resident], badarg),
+          native.(:ends?, [no_table, :id, resident], badarg),
           native.(:left, [no_table, :id], badarg),
           native.(:release_own, [no_table, :id], badarg),
           native.(:scan_guests, [no_table, 0], badarg),
@@ -751,6 +752,7 @@ defmodule GenRegistry.HostileInputTest do
           native.(:end_start, [table, no_pid], badarg),
           native.(:has_id, [table, no_pid], badarg),
           native.(:told, [table, no_pid], badarg),
+          native.(:ends?, [table, :id, no_pid], badarg),
           native.(:register, [table, :id, no_pid, self()], badarg),
           native.(:track, [table, no_pid, nil], badarg),
           native.(:refuse, [table, no_pid, nil], badarg),
@@ -824,6 +826,7 @@ defmodule GenRegistry.HostileInputTest do
       native.(:note_busy, [table], {:answers, :ok}),
       native.(:has_id, [table, resident], {:answers, true}),
       native.(:told, [table, self()], {:answers, :ok}),
+      native.(:ends?, [table, :resident, resident], {:answers, false}),
       for no_time <- [nil, 1.5, 2 ** 63, "1"] do
         native.(:killed_at, [table, no_time], badarg)
       end,

@@ -92,6 +92,7 @@ defmodule GenRegistry.KindsTest do
       count_left: [:table],
       earlier: [:table],
       end_start: [:table, :self],
+      ends?: [:table, :id, :self],
       has_id: [:table, :self],
       killed_at: [:table, 1],
       told: [:table, :self],

@@ -142,6 +142,9 @@ defmodule GenRegistry.Native do
   @spec told(any_registry, pid) :: :ok
   def told(_registry, _pid), do: not_loaded()
 
+  @spec ends?(registry, term, pid) :: boolean | :sealed
+  def ends?(_registry, _id, _pid), do: not_loaded()
+
   @spec killed_at(any_registry, milliseconds :: integer) :: integer
   def killed_at(_registry, _now), do: not_loaded()
 

@@ -17,20 +17,34 @@ defmodule GenRegistry.Requests do
   @spec stop(state, Types.id(), GenServer.from(), pid | nil) :: handled
   def stop(state, id, {caller, _} = from, starter) do
     # It cannot end while it waits for its own end.
-    ending = Endings.worker(state.endings, id)
-
-    if ending != nil and ending in [caller, starter],
+    if ends?(state, id, starter) or Endings.worker(state.endings, id) == caller,
       do: {:reply, :ok, state},
       else: request(state, id, {:stop, from}, starter)
   end
 
+  defp ends?(state, id, starter),
+    do: Table.local?(starter) and Table.ends?(state.table, id, starter)
+
   @doc "A start of an id's worker, or a replacement."
   @spec start(state, atom, Types.id(), GenServer.from(), Held.t(), pid | nil) :: handled
-  def start(state, :replace, id, from, args, starter) do
+  def start(state, kind, id, from, args, starter) do
+    # What is being ended for the id waits for its own end, although there may be another process.
+    if ends?(state, id, starter) and not lookup?(state, kind, id) do
+      Held.let_go(args)
+      {:reply, {:error, {:deadlock, [{state.name, id}]}}, state}
+    else
+      start_or_find(state, kind, id, from, args, starter)
+    end
+  end
+
+  defp lookup?(_state, :replace, _id), do: false
+  defp lookup?(state, _start, id), do: match?({:ok, _}, Table.lookup_alive(state.name, id))
+
+  defp start_or_find(state, :replace, id, from, args, starter) do
     request(state, id, {:replace, from, nil, {args, received(state)}}, starter)
   end
 
-  def start(state, kind, id, from, args, starter) do
+  defp start_or_find(state, kind, id, from, args, starter) do
     case Table.lookup_alive(state.name, id) do
       {:ok, pid} ->
         Held.let_go(args)
@@ -49,7 +63,7 @@ defmodule GenRegistry.Requests do
   def register(state, id, from, pid, parent, starter) do
     # In its own end a worker cannot wait for that.
     with true <- Table.local?(pid) and pid != state.events,
-         false <- starter != nil and Endings.worker(state.endings, id) == starter,
+         false <- ends?(state, id, starter),
          {:error, :not_found} <- Table.lookup_alive(state.name, id) do
       request(state, id, {:register, from, pid, parent}, starter)
     else

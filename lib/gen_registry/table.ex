@@ -261,6 +261,15 @@ defmodule GenRegistry.Table do
   @spec told(t | key, pid) :: :ok
   def told(table, pid), do: Native.told(table, pid)
 
+  @doc """
+  Whether a process is being ended for an id: its worker, or what a start of it has left, of this registry or
+  of an earlier one of the name. Of ids of which the VM makes the hash, it may be another one's.
+  """
+  @spec ends?(t, term, pid) :: boolean
+  def ends?(table, id, pid) do
+    with :sealed <- Native.ends?(table, id, pid), do: ends?(table, Sealed.measured(id), pid)
+  end
+
   @doc "When a registry was killed: now, in milliseconds of the monotonic time, unless it was told before."
   @spec killed_at(t | key, now :: integer) :: integer
   def killed_at(table, now), do: Native.killed_at(table, now)

@@ -25,6 +25,48 @@ defmodule GenRegistry.LeftoversTest do
     for pid <- watchers, is_pid(pid), StartSteps.module_of(pid) == GenRegistry.Sweeper, do: pid
   end
 
+  # Some ask before the server knows that the start has failed, some after that.
+  for {when_, order} <- [before: "before its start is over", later: "when its start is over"] do
+    test "what is left need not wait for its own end, #{order}", context do
+      registry = registry(context, worker_shutdown: :infinity)
+      test = self()
+
+      start_link = fn ->
+        starter = self()
+
+        pid =
+          spawn_link(fn ->
+            Process.flag(:trap_exit, true)
+            send(starter, :begun)
+            receive do: ({:EXIT, _, _} -> :ok)
+            if unquote(when_) == :later, do: wait(test, :end)
+            send(test, {:stop, GenRegistry.stop(registry, :id)})
+            send(test, {:name, GenRegistry.register_name({registry, :id}, self())})
+            send(test, {:start, GenRegistry.start(registry, :id, [plain()], :infinity)})
+            send(test, {:replace, GenRegistry.replace(registry, :id, [plain()], :infinity)})
+          end)
+
+        receive do: (:begun -> {:error, {:failed, pid}})
+      end
+
+      start = ask(:start, registry, :id, [:answer, start_link])
+
+      if unquote(when_) == :later do
+        left = reached(:end)
+        assert {:error, {:failed, ^left}} = answer(start)
+        :sys.get_state(registry)
+        go(left)
+      end
+
+      deadlock = {:error, {:deadlock, [{registry, :id}]}}
+
+      for {what, told} <- [stop: :ok, name: :no, start: deadlock, replace: deadlock],
+          do: assert_receive({^what, ^told}, 5_000)
+
+      start!(registry, :id)
+    end
+  end
+
   describe "an id whose starter a start has ended is free afterwards:" do
     for reason <- [:shutdown, {:shutdown, :why}, :killed, :noproc, :crashed] do
       test "by a helper that exits, #{inspect(reason)}", context do

@@ -205,9 +205,14 @@ defmodule GenRegistry.RegistryKilledTest do
         worker = start!(registry, id, held_at_end(:end))
         ask(:stop, registry, id)
         assert reached({:end, :shutdown}) == worker
-        server = Process.whereis(registry)
-        kill(server)
-        restarted(registry, server)
+
+        # Whichever registry comes after it.
+        for _ <- 1..3 do
+          server = Process.whereis(registry)
+          kill(server)
+          restarted(registry, server)
+        end
+
         assert GenRegistry.lookup_id(registry, worker) == {:ok, id}
         start = ask(:start, registry, id, [plain()])
         assert_waits(start, registry)
@@ -266,6 +271,41 @@ defmodule GenRegistry.RegistryKilledTest do
         assert {:ok, _} = answer(start)
         assert answer(stop) == :ok
       end
+    end
+
+    test "may be what a start leaves that fails after the kill", context do
+      registry = registry(context, worker_shutdown: :infinity)
+      test = self()
+
+      # It has a process that ends slowly, and fails.
+      start_link = fn ->
+        pid =
+          spawn_link(fn ->
+            Process.flag(:trap_exit, true)
+            send(test, {:left, self()})
+            receive do: ({:EXIT, _, _} -> wait(test, :end))
+          end)
+
+        wait(test, :start_link)
+        {:error, {:failed, pid}}
+      end
+
+      ask(:start, registry, :id, [:answer, start_link])
+      left = reached(:left)
+      starter = reached(:start_link)
+      server = Process.whereis(registry)
+      kill(server)
+      restarted(registry, server)
+      start = ask(:start, registry, :id, [plain()])
+      go(starter)
+      assert reached(:end) == left
+      # The starter does not wait for it any more.
+      down(starter)
+      assert_waits(start, registry)
+      assert GenRegistry.info(registry).stopping == 1
+      go(left)
+      assert {:ok, _} = answer(start)
+      refute Process.alive?(left)
     end
 
     test "begins nothing more", context do

@@ -58,13 +58,18 @@ impl Registry {
         // SeqCst: see `begins`.
         fence(Ordering::SeqCst);
         for earlier in self.earlier() {
-            earlier.busy.get_or_init(|| {
-                let mut by_hash = HashMap::<u64, Vec<Pid>>::new();
-                for (pid, busy) in STARTS.of(earlier.number) {
-                    by_hash.entry(busy.hash).or_default().push(pid);
-                }
-                by_hash
-            });
+            let mut noted = earlier.busy.lock();
+            if noted.is_some() {
+                continue;
+            }
+            *noted = Some(HashMap::new());
+            drop(noted);
+            let found = STARTS.of(earlier.number);
+            let mut noted = earlier.busy.lock();
+            let noted = noted.get_or_insert_default();
+            for (pid, busy) in found {
+                noted.entry(busy.hash).or_default().push(pid);
+            }
         }
     }
 
@@ -72,8 +77,11 @@ impl Registry {
     /// asks has to end it.
     fn left(&self, env: Env<'_>, id: &Id<'_, Term<'_>>) -> Option<Left> {
         let hash = STARTS.hash(id);
-        let noted = self.busy.get().and_then(|busy| busy.get(&hash));
-        let noted = noted.map_or(&[][..], Vec::as_slice);
+        let noted = {
+            let noted = self.busy.lock();
+            let noted = noted.as_ref().and_then(|noted| noted.get(&hash));
+            noted.cloned().unwrap_or_default()
+        };
         let does = |pid: Pid| {
             let busy = STARTS.busy(pid)?;
             (busy.registry == self.number && busy.hash == hash).then_some(busy.does)
@@ -215,6 +223,28 @@ fn track<'a>(env: Env<'a>, Which(registry): Which, pid: LocalPid, parent: Term<'
     let parent = pid_from_term(parent);
     registry.track(env, Worker { pid, parent })
 }
+
+/// Whether a process of the registry's name is busy with its end for this id.
+fn ends<'a>(
+    env: Env<'a>,
+    [registry, id, pid]: [Term<'a>; 3],
+    limit: usize,
+) -> Result<Term<'a>, Failed> {
+    let (Ok(registry), Some(pid)) = (
+        registry.decode::<ResourceArc<Registry>>(),
+        pid_from_term(pid),
+    ) else {
+        return Err(Failed::BadArg);
+    };
+    let busy = STARTS.busy(pid);
+    let ends = with_id(id, limit, |id| {
+        busy.is_some_and(|busy| {
+            busy.does == Does::End && busy.name == registry.name && busy.hash == STARTS.hash(id)
+        })
+    });
+    Ok(ends?.encode(env))
+}
+hot::nif!(c"ends?", 3, ends);
 
 /// Of a worker with this id that is told to end: its waits count from then on.
 fn told<'a>(

@@ -9,7 +9,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering, fence};
 
-use once_cell::sync::OnceCell;
 use parking_lot::Mutex;
 use registry_table::{
     Conflict, Does, Id, Names, Pid, Published, Stored, Table, Worker, drop_later, pin,
@@ -58,9 +57,9 @@ pub struct Registry {
     pub leaving: AtomicUsize,
     /// When its server was killed, by a clock of its sweepers, or zero.
     pub killed_at: AtomicI64,
-    /// By the hashes of the ids, who was busy with a start or an end when a later registry was opened.
-    /// Whoever came after that is an entry of the table.
-    pub busy: OnceCell<HashMap<u64, Vec<Pid>>>,
+    /// Once a later registry is opened: by the hashes of the ids, who was busy with a start or an end by
+    /// then, and who has begun to end since. All others are entries of the table.
+    pub busy: Mutex<Option<HashMap<u64, Vec<Pid>>>>,
 }
 
 /// What became of an opening.
@@ -184,7 +183,7 @@ impl Registry {
             ends: AtomicUsize::new(0),
             leaving: AtomicUsize::new(0),
             killed_at: AtomicI64::new(0),
-            busy: OnceCell::new(),
+            busy: Mutex::new(None),
         }
     }
 
@@ -462,6 +461,12 @@ impl Enter for ResourceArc<Registry> {
                 None => {
                     self.ends.fetch_sub(1, Ordering::Relaxed);
                 }
+            }
+            // After it is in `STARTS`: so it is found there, or noted here.
+            if let Some(busy) = STARTS.busy(worker.pid)
+                && let Some(noted) = &mut *self.busy.lock()
+            {
+                noted.entry(busy.hash).or_default().push(worker.pid);
             }
             self.watch(env, worker.pid);
         }
