@@ -111,6 +111,8 @@ defmodule Storm do
   @actions List.duplicate(:lookup_or_start, 8) ++
              List.duplicate(:start, 4) ++
              List.duplicate(:call, 4) ++
+             List.duplicate(:replace, 2) ++
+             List.duplicate(:await, 1) ++
              List.duplicate(:cast, 2) ++
              List.duplicate(:give_up, 1) ++
              List.duplicate(:be_guest, 2) ++
@@ -205,6 +207,35 @@ defmodule Storm do
       :ok -> []
       {:error, why} when not is_exception(why) -> judge(storm, :cast, {0, true}, {:error, why})
       other -> [{:unexpected, {:cast, other}}]
+    end
+  end
+
+  def act(storm, :replace, index) do
+    seen = Census.seen(storm.census, index)
+    args = args(storm, index)
+    call = fn -> GenRegistry.replace(storm.registry, index, args, :infinity) end
+
+    case Lifecycle.attempt(call) do
+      {:error, :not_supervised} -> []
+      answer -> judge(storm, :replace, seen, answer)
+    end
+  end
+
+  def act(storm, :await, index) do
+    seen = Census.seen(storm.census, index)
+
+    case Lifecycle.attempt(fn -> GenRegistry.await(storm.registry, index, 20) end) do
+      {:ok, pid} ->
+        dead(storm, seen, pid)
+
+      {:error, %ArgumentError{}} ->
+        []
+
+      {:exit, {reason, {GenRegistry, :await, _}}} when reason in [:timeout, :killed, :noproc] ->
+        []
+
+      other ->
+        [{:unexpected, {:await, other}}]
     end
   end
 

@@ -1,6 +1,5 @@
 //! What earlier registries of a name have left: the next one does not wait for it.
 
-use std::collections::HashMap;
 use std::sync::atomic::{Ordering, fence};
 
 use registry_table::{Does, Id, Pid, Worker, pin};
@@ -58,18 +57,17 @@ impl Registry {
         // SeqCst: see `begins`.
         fence(Ordering::SeqCst);
         for earlier in self.earlier() {
-            let mut noted = earlier.busy.lock();
-            if noted.is_some() {
+            // Another one may be about it, for a registry that was killed meanwhile.
+            if earlier.busy.lock().get_or_insert_default().complete {
                 continue;
             }
-            *noted = Some(HashMap::new());
-            drop(noted);
             let found = STARTS.of(earlier.number);
             let mut noted = earlier.busy.lock();
             let noted = noted.get_or_insert_default();
             for (pid, busy) in found {
-                noted.entry(busy.hash).or_default().push(pid);
+                noted.by_hash.entry(busy.hash).or_default().push(pid);
             }
+            noted.complete = true;
         }
     }
 
@@ -79,7 +77,7 @@ impl Registry {
         let hash = STARTS.hash(id);
         let noted = {
             let noted = self.busy.lock();
-            let noted = noted.as_ref().and_then(|noted| noted.get(&hash));
+            let noted = noted.as_ref().and_then(|noted| noted.by_hash.get(&hash));
             noted.cloned().unwrap_or_default()
         };
         let does = |pid: Pid| {

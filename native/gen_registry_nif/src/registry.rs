@@ -59,7 +59,15 @@ pub struct Registry {
     pub killed_at: AtomicI64,
     /// Once a later registry is opened: by the hashes of the ids, who was busy with a start or an end by
     /// then, and who has begun to end since. All others are entries of the table.
-    pub busy: Mutex<Option<HashMap<u64, Vec<Pid>>>>,
+    pub busy: Mutex<Option<Noted>>,
+}
+
+/// Who was busy, and who has begun to end since.
+#[derive(Default)]
+pub struct Noted {
+    pub by_hash: HashMap<u64, Vec<Pid>>,
+    /// Whether all are in it.
+    pub complete: bool,
 }
 
 /// What became of an opening.
@@ -466,7 +474,7 @@ impl Enter for ResourceArc<Registry> {
             if let Some(busy) = STARTS.busy(worker.pid)
                 && let Some(noted) = &mut *self.busy.lock()
             {
-                noted.entry(busy.hash).or_default().push(worker.pid);
+                noted.by_hash.entry(busy.hash).or_default().push(worker.pid);
             }
             self.watch(env, worker.pid);
         }
