@@ -29,7 +29,7 @@ defmodule GenRegistry.Requests do
   @spec start(state, atom, Types.id(), GenServer.from(), Held.t(), pid | nil) :: handled
   def start(state, kind, id, from, args, starter) do
     # What is being ended for the id waits for its own end, although there may be another process.
-    if ends?(state, id, starter) and not lookup?(state, kind, id) do
+    if ends?(state, id, starter) and not found?(state, kind, id) do
       Held.let_go(args)
       {:reply, {:error, {:deadlock, [{state.name, id}]}}, state}
     else
@@ -37,8 +37,8 @@ defmodule GenRegistry.Requests do
     end
   end
 
-  defp lookup?(_state, :replace, _id), do: false
-  defp lookup?(state, _start, id), do: match?({:ok, _}, Table.lookup_alive(state.name, id))
+  defp found?(_state, :replace, _id), do: false
+  defp found?(state, _start, id), do: match?({:ok, _}, Table.lookup_alive(state.name, id))
 
   defp start_or_find(state, :replace, id, from, args, starter) do
     request(state, id, {:replace, from, nil, {args, received(state)}}, starter)

@@ -255,8 +255,8 @@ defmodule GenRegistry.Sweeper do
   ## What a killed registry has left
 
   defp server_down(state) do
-    killed_at = if state.server, do: nil, else: Table.killed_at(state.table, now())
-    if state.server, do: Table.killed_at(state.table, now())
+    since = Table.killed_at(state.table, now())
+    killed_at = if state.server == nil, do: since
     state = %{state | monitor: nil, in_order?: false, idle: 0, killed_at: killed_at}
     after_time(state, :late)
     {:noreply, next_turn(state)}
@@ -270,7 +270,7 @@ defmodule GenRegistry.Sweeper do
     end
   end
 
-  # Never zero.
+  # The VM's clock begins far below zero, which the table takes for no time.
   defp now, do: System.monotonic_time(:millisecond)
 
   defp next_turn(state) do
