@@ -533,8 +533,8 @@ defmodule GenRegistry do
 
   Both in one turn: nobody else's start of the id comes in between, and of several who replace it at once each
   gets its own process, in order. The old process is ended first, as `stop/3` does it. From then on the start goes
-  on, though the caller may give up. With `:max_children`, the new process has the old one's place. Who waits for
-  the id meanwhile gets the new process.
+  on, though the caller may give up. With `:max_children`, the new process has the old one's place. Callers that
+  wait for the id meanwhile get the new process.
 
   `args`, `timeout` and what it raises are as with `lookup_or_start/4`; `timeout` is for both, and the old process
   may take its `:worker_shutdown`. Returns `{:ok, pid}`, or `{:error, reason}` with a reason of

@@ -279,9 +279,7 @@ defmodule GenRegistry.MaxChildrenTest do
   test "a restarted registry has all its room", context do
     registry = registry(context, max_children: 2)
     for id <- 1..2, do: start!(registry, id)
-    server = Process.whereis(registry)
-    kill(server)
-    restarted(registry, server)
+    kill_registry(registry)
     for id <- 3..4, do: start!(registry, id)
     assert GenRegistry.start(registry, 5, [plain()]) == @full
   end

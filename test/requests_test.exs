@@ -32,6 +32,12 @@ defmodule GenRegistry.RequestsTest do
     assert Process.info(self(), :monitors) == {:monitors, []}
   end
 
+  # A process that is dead already.
+  defp dead do
+    {pid, monitor} = spawn_monitor(fn -> :ok end)
+    receive(do: ({:DOWN, ^monitor, _, _, _} -> pid))
+  end
+
   describe "call/4" do
     test "starts the process of an id, then finds it", context do
       registry = registry(context)
@@ -139,12 +145,9 @@ defmodule GenRegistry.RequestsTest do
       start_link = fn ->
         :counters.add(starts, 1, 1)
 
-        if :counters.get(starts, 1) < 5 do
-          {pid, monitor} = spawn_monitor(fn -> :ok end)
-          receive(do: ({:DOWN, ^monitor, _, _, _} -> {:ok, pid}))
-        else
-          Agent.start_link(fn -> :alive end)
-        end
+        if :counters.get(starts, 1) < 5,
+          do: {:ok, dead()},
+          else: Agent.start_link(fn -> :alive end)
       end
 
       assert GenRegistry.call(registry, :id, {:get, & &1}, args: [start_link]) == :alive
@@ -406,12 +409,9 @@ defmodule GenRegistry.RequestsTest do
       start_link = fn ->
         :counters.add(starts, 1, 1)
 
-        if :counters.get(starts, 1) < 3 do
-          {pid, monitor} = spawn_monitor(fn -> :ok end)
-          receive(do: ({:DOWN, ^monitor, _, _, _} -> {:ok, pid}))
-        else
-          {:ok, spawn_link(fn -> receive(do: (message -> send(test, message))) end)}
-        end
+        if :counters.get(starts, 1) < 3,
+          do: {:ok, dead()},
+          else: {:ok, spawn_link(fn -> receive(do: (message -> send(test, message))) end)}
       end
 
       assert GenRegistry.cast(registry, :id, :message, args: [start_link]) == :ok

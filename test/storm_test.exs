@@ -83,9 +83,7 @@ defmodule GenRegistry.StormTest do
     if over?.() do
       kills
     else
-      last = Process.whereis(registry)
-      kill(last)
-      restarted(registry, last)
+      kill_registry(registry)
       # Of a long one, so that it is seen to go on.
       left = minutes_left(ends_at)
       if left < minutes, do: IO.puts("storm: #{left + 1} minutes left, #{kills + 1} kills")

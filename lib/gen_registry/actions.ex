@@ -76,12 +76,8 @@ defmodule GenRegistry.Actions do
         give(unwatch(state, request), starter, id, request)
 
       inherited?(state, id, starter) or Table.promise(state.table, id, starter) ->
-        give(
-          unwatch(%{state | places: TermMap.delete(state.places, id)}, request),
-          starter,
-          id,
-          request
-        )
+        state = %{state | places: TermMap.delete(state.places, id)}
+        give(unwatch(state, request), starter, id, request)
 
       state.clearing == %{} ->
         state = refused(state, id)
@@ -107,7 +103,7 @@ defmodule GenRegistry.Actions do
     end
   end
 
-  # By itself: it cannot wait for its own end.
+  # A worker that replaces itself cannot wait for its own end.
   def act(state, {:replace, id, {:replace, {caller, _}, _, _}}) do
     case Table.lookup_alive(state.name, id) do
       {:ok, ^caller} ->
@@ -147,12 +143,10 @@ defmodule GenRegistry.Actions do
   @doc "Counts a start for which there is no room, and tells of it."
   @spec refused(state, Types.id()) :: state
   def refused(state, id) do
-    if state.counts,
-      do:
-        Events.emit(state.events, [:worker, :refused], %{count: 1}, %{
-          id: id,
-          reason: :max_children
-        })
+    if state.counts do
+      how = %{id: id, reason: :max_children}
+      Events.emit(state.events, [:worker, :refused], %{count: 1}, how)
+    end
 
     %{state | refused: state.refused + 1}
   end

@@ -70,11 +70,8 @@ defmodule GenRegistry.Calls do
   @doc "As `GenRegistry.await/3` does, of an id without a process."
   @spec await(module, GenRegistry.server(), term, timeout) :: {:ok, pid}
   def await(gen, registry, id, timeout) do
-    with :ended <- gen.call(registry, {:await, id}, timeout), do: exit(:shutdown)
+    with :ended <- ask_of_name(gen, registry, {:await, id}, timeout), do: exit(:shutdown)
   catch
-    :exit, {:noproc, {GenServer, :call, _}} when is_atom(registry) ->
-      Table.not_running(registry)
-
     :exit, reason ->
       reason = with {reason, {GenServer, :call, _}} <- reason, do: reason
       if reason == :timeout, do: Server.gave_up(registry, id)
@@ -106,11 +103,10 @@ defmodule GenRegistry.Calls do
 
   # A registry that ends in order may do so before it reads a request.
   defp call(gen, registry, request, timeout, at_its_end) do
-    gen.call(registry, request, timeout)
+    ask_of_name(gen, registry, request, timeout)
   catch
     :exit, {reason, {GenServer, :call, _}} when reason in [:normal, :shutdown] -> at_its_end
     :exit, {{:shutdown, _}, {GenServer, :call, _}} -> at_its_end
-    :exit, {:noproc, {GenServer, :call, _}} when is_atom(registry) -> Table.not_running(registry)
   end
 
   # The name of a registry of this VM, if what is called is that itself.

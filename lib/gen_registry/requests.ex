@@ -1,7 +1,7 @@
 defmodule GenRegistry.Requests do
   @moduledoc false
-  # What a registry's server does with a request that it has received: it is answered at once, or the
-  # schedule takes it. Functions return as those of a server that handles a call.
+  # What a registry's server does with a request: it replies at once, or hands the request to the schedule.
+  # Functions return what `c:GenServer.handle_call/3` returns.
 
   import GenRegistry.Actions,
     only: [act: 2, await_left: 3, bounded?: 1, carry_out: 2, refused: 2]

@@ -11,7 +11,7 @@ defmodule GenRegistry.Schedule do
   #   * A start takes one of `max_starting` places, from its launch until its outcome is known. Places
   #     go by the time of each request, over all ids. A request that is nested in another start takes
   #     none, and does not wait for one.
-  #   * After a start, the line is answered up to the first stop or replacement.
+  #   * After a start, all in the line get its process, up to the first stop or replacement.
   #   * After a failure of `start_link` itself, those are told of it whose arguments are equal, up to
   #     the first stop, replacement or registration. The others' own starts are tried.
   #   * A replacement ends what there is and starts another, and nothing comes in between.

@@ -63,7 +63,7 @@ defmodule GenRegistry.Server do
     left: %{},
     # Starts that found no room, but may: it is not known yet what a killed starter left.
     held: [],
-    # Who waits until an id has a process.
+    # The callers that wait until an id has a process.
     waiting: Waiting.new(),
     # How many starts have failed, and how many were refused for want of room.
     failed: 0,

@@ -98,11 +98,11 @@ defmodule GenRegistry.Shutdown do
   end
 
   @doc """
-  Runs a function in a process of its own, whose mailbox has nothing but what is waited for, and waits for
-  it. If that is killed, it is run again.
+  Runs a function in a process of its own, and waits for its end. If that process is killed, the function
+  runs again.
 
-  The caller is a server that ends: by `answer`, which takes `from` and the request, it answers calls
-  meanwhile, and all other messages are lost.
+  The caller is a server that ends. It hands the calls that come meanwhile to `answer`, which takes `from` and
+  the request. All its other messages are lost.
   """
   @spec await((term, term -> term), fun) :: :ok
   def await(answer, fun) do

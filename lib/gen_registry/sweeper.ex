@@ -155,15 +155,10 @@ defmodule GenRegistry.Sweeper do
     go_on(%{state | told: Map.delete(state.told, monitor)})
   end
 
-  def handle_info({:time_is_over, pids}, state) do
-    Shutdown.kill_late(pids, state.time)
-    go_on(state)
-  end
-
   def handle_info({__MODULE__, :turn}, state), do: state |> turn() |> go_on()
 
-  def handle_info({__MODULE__, {:late, workers}}, state) do
-    Shutdown.kill_late(workers, state.time)
+  def handle_info({__MODULE__, {:late, pids}}, state) do
+    Shutdown.kill_late(pids, state.time)
     go_on(state)
   end
 
@@ -217,8 +212,9 @@ defmodule GenRegistry.Sweeper do
           do: child
 
     state = Enum.reduce(orphans, state, &await/2)
+    pids = for {pid, _starter} <- children, do: pid
     time = if state.late?, do: 0, else: Shutdown.milliseconds(state.time)
-    kill_at_the_end(time, for({pid, _starter} <- children, do: pid))
+    if pids != [], do: tell_after(time, now(), {:late, pids})
     Enum.reduce(starters, state, &report_if_swept/2)
   end
 
@@ -227,9 +223,14 @@ defmodule GenRegistry.Sweeper do
     update_in(state.left[starter], &(&1 + 1))
   end
 
-  defp kill_at_the_end(_time, []), do: :ok
-  defp kill_at_the_end(:infinity, _pids), do: :ok
-  defp kill_at_the_end(time, pids), do: Process.send_after(self(), {:time_is_over, pids}, time)
+  # So many milliseconds after that.
+  defp tell_after(:infinity, _since, _what), do: :ok
+
+  defp tell_after(time, since, what),
+    do: Process.send_after(self(), {__MODULE__, what}, since + time, abs: true)
+
+  # The VM's clock begins far below zero, which the table takes for no time.
+  defp now, do: System.monotonic_time(:millisecond)
 
   defp gone(state, starter) do
     report_if_swept(starter, update_in(state.left[starter], &(&1 - 1)))
@@ -262,16 +263,9 @@ defmodule GenRegistry.Sweeper do
     {:noreply, next_turn(state)}
   end
 
-  defp after_time(%{killed_at: killed_at} = state, message) do
-    case Shutdown.milliseconds(state.time) do
-      :infinity -> :ok
-      time when killed_at == nil -> Process.send_after(self(), {__MODULE__, message}, time)
-      time -> Process.send_after(self(), {__MODULE__, message}, max(killed_at + time - now(), 0))
-    end
+  defp after_time(state, what) do
+    tell_after(Shutdown.milliseconds(state.time), state.killed_at || now(), what)
   end
-
-  # The VM's clock begins far below zero, which the table takes for no time.
-  defp now, do: System.monotonic_time(:millisecond)
 
   defp next_turn(state) do
     Process.send_after(self(), {__MODULE__, :turn}, @turn)

@@ -187,10 +187,10 @@ defmodule GenRegistry.Table do
   def alive?(pid), do: Native.alive(pid)
 
   @doc """
-  Whether a pid is one of this VM. One of a node of the same name that is gone has this node's name,
+  Whether a term is a pid of this VM. One of a node of the same name that is gone has this node's name,
   and is not.
   """
-  @spec local?(pid) :: boolean
+  @spec local?(term) :: boolean
   def local?(pid), do: Native.local(pid)
 
   @doc "Whether a term may be an id. It may not if it is too large, see `t:GenRegistry.Types.id/0`."

@@ -108,9 +108,7 @@ defmodule GenRegistry.CirclesTest do
     end
 
     workers = for {id, other} <- [{1, 2}, {2, 1}], do: start!(users, id, ends.(id, other))
-    server = Process.whereis(users)
-    kill(server)
-    restarted(users, server)
+    kill_registry(users)
     for id <- 1..2, do: reached({:end, id})
     for pid <- workers, do: go(pid)
     told = for id <- 1..2, do: receive(do: ({:told, ^id, told} -> told))

@@ -160,9 +160,7 @@ defmodule GenRegistry.EventProcessTest do
     end
 
     test "it outlives its registry that is killed", %{registry: registry, events: events} do
-      server = Process.whereis(registry)
-      kill(server)
-      restarted(registry, server)
+      kill_registry(registry)
       assert {:ok, _} = GenRegistry.start(registry, :new, [plain()])
       assert_all_told(events)
     end

@@ -30,9 +30,7 @@ defmodule GenRegistry.RegistryKilledTest do
         Storm.operations(storm) >= operations + 10
       end)
 
-      last = Process.whereis(registry)
-      kill(last)
-      restarted(registry, last)
+      kill_registry(registry)
     end
 
     assert Storm.finish(storm) == []
@@ -50,9 +48,7 @@ defmodule GenRegistry.RegistryKilledTest do
       registry = registry(context, worker_shutdown: :infinity)
       worker = start!(registry, :id, held_at_end(:end))
       plain = start!(registry, :plain)
-      server = Process.whereis(registry)
-      kill(server)
-      restarted(registry, server)
+      kill_registry(registry)
       assert reached({:end, :shutdown}) == worker
       down(plain)
 
@@ -105,9 +101,7 @@ defmodule GenRegistry.RegistryKilledTest do
     test "keeps its id, and has no other", context do
       registry = registry(context, worker_shutdown: :infinity)
       worker = start!(registry, :id, held_at_end(:end))
-      server = Process.whereis(registry)
-      kill(server)
-      restarted(registry, server)
+      kill_registry(registry)
       assert reached({:end, :shutdown}) == worker
       assert GenRegistry.register_name({registry, :other}, worker) == :no
       assert GenRegistry.lookup_id(registry, worker) == {:ok, :id}
@@ -183,9 +177,7 @@ defmodule GenRegistry.RegistryKilledTest do
       worker = start!(registry, 1, held_at_end(:end))
       start = ask(:start, registry, 2, [held(:init)])
       init = reached(:init)
-      server = Process.whereis(registry)
-      kill(server)
-      restarted(registry, server)
+      kill_registry(registry)
       assert {:exit, _} = answer(start)
       assert reached({:end, :shutdown}) == worker
       assert GenRegistry.start(registry, 3, [plain()]) == {:error, :max_children}
@@ -208,9 +200,7 @@ defmodule GenRegistry.RegistryKilledTest do
 
         # Whichever registry comes after it.
         for _ <- 1..3 do
-          server = Process.whereis(registry)
-          kill(server)
-          restarted(registry, server)
+          kill_registry(registry)
         end
 
         assert GenRegistry.lookup_id(registry, worker) == {:ok, id}
@@ -293,9 +283,7 @@ defmodule GenRegistry.RegistryKilledTest do
       ask(:start, registry, :id, [:answer, start_link])
       left = reached(:left)
       starter = reached(:start_link)
-      server = Process.whereis(registry)
-      kill(server)
-      restarted(registry, server)
+      kill_registry(registry)
       start = ask(:start, registry, :id, [plain()])
       go(starter)
       assert reached(:end) == left
@@ -319,9 +307,7 @@ defmodule GenRegistry.RegistryKilledTest do
       :erlang.suspend_process(starter)
       late = ask(:start, registry, 2, [held(:late)])
       :sys.get_state(registry)
-      server = Process.whereis(registry)
-      kill(server)
-      restarted(registry, server)
+      kill_registry(registry)
       assert {:exit, _} = answer(late)
       next = start!(registry, 2)
       monitor = watch(worker)
@@ -493,9 +479,7 @@ defmodule GenRegistry.RegistryKilledTest do
     test "is waited for when the next one ends in order", context do
       registry = registry(context, worker_shutdown: :infinity)
       worker = start!(registry, :id, held_at_end(:end))
-      server = Process.whereis(registry)
-      kill(server)
-      restarted(registry, server)
+      kill_registry(registry)
       next = Process.whereis(registry)
       other = start!(registry, :other, held_at_end(:other))
       ends = ask(fn -> end_registry(registry) end)
@@ -534,9 +518,7 @@ defmodule GenRegistry.RegistryKilledTest do
       worker = start!(registry, :id, held_at_end(:end))
 
       for _ <- 1..3 do
-        server = Process.whereis(registry)
-        kill(server)
-        restarted(registry, server)
+        kill_registry(registry)
         assert Enum.sort(GenRegistry.to_list(registry)) == Enum.sort(guests)
       end
 

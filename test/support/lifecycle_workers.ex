@@ -358,6 +358,13 @@ defmodule Lifecycle do
     end
   end
 
+  @doc "Kills a registry, and returns the process of the next one of its name, once that serves."
+  def kill_registry(name) do
+    last = Process.whereis(name)
+    kill(last)
+    restarted(name, last)
+  end
+
   @doc "The registry's new process, once it serves after the end of `last`."
   def restarted(name, last) do
     # The supervisor answers when it is not about a restart.

@@ -106,11 +106,7 @@ impl Registry {
     /// A worker of this registry, which has ended, is busy with its end.
     fn is_told(&self, env: Env<'_>, pid: Pid, id: &Id<'_, Term<'_>>) {
         if STARTS.busy(pid).is_none() {
-            self.ends.fetch_add(1, Ordering::Relaxed);
-            STARTS.begin(pid, self.number, self.name, Does::End, id);
-            if !is_alive(env, pid) {
-                self.ended(pid);
-            }
+            self.begin_end(env, pid, id);
         }
     }
 
@@ -148,9 +144,7 @@ fn key(env: Env<'_>, registry: ResourceArc<Registry>) -> Term<'_> {
 }
 
 fn left<'a>(env: Env<'a>, [registry, id]: [Term<'a>; 2], limit: usize) -> Result<Term<'a>, Failed> {
-    let Ok(registry) = registry.decode::<ResourceArc<Registry>>() else {
-        return Err(Failed::BadArg);
-    };
+    let registry: ResourceArc<Registry> = registry.decode()?;
     let earlier = registry.earlier();
     if earlier.is_empty() {
         return Ok(atoms::none().to_term(env));
@@ -204,22 +198,21 @@ fn set_sweeper(env: Env<'_>, Which(registry): Which) -> NifResult<bool> {
     Ok(true)
 }
 
+fn worker(pid: LocalPid, parent: Term<'_>) -> Option<Worker> {
+    let parent = pid_from_term(parent);
+    pid_from_local(pid).map(|pid| Worker { pid, parent })
+}
+
 #[rustler::nif]
 fn refuse<'a>(env: Env<'a>, Which(registry): Which, pid: LocalPid, parent: Term<'a>) -> bool {
-    let (Some(registry), Some(pid)) = (registry, pid_from_local(pid)) else {
-        return false;
-    };
-    let parent = pid_from_term(parent);
-    registry.refuse(env, Worker { pid, parent })
+    let both = registry.zip(worker(pid, parent));
+    both.is_some_and(|(registry, worker)| registry.refuse(env, worker))
 }
 
 #[rustler::nif]
 fn track<'a>(env: Env<'a>, Which(registry): Which, pid: LocalPid, parent: Term<'a>) -> bool {
-    let (Some(registry), Some(pid)) = (registry, pid_from_local(pid)) else {
-        return false;
-    };
-    let parent = pid_from_term(parent);
-    registry.track(env, Worker { pid, parent })
+    let both = registry.zip(worker(pid, parent));
+    both.is_some_and(|(registry, worker)| registry.track(env, worker))
 }
 
 /// Whether a process of the registry's name is busy with its end for this id.
@@ -228,12 +221,8 @@ fn ends<'a>(
     [registry, id, pid]: [Term<'a>; 3],
     limit: usize,
 ) -> Result<Term<'a>, Failed> {
-    let (Ok(registry), Some(pid)) = (
-        registry.decode::<ResourceArc<Registry>>(),
-        pid_from_term(pid),
-    ) else {
-        return Err(Failed::BadArg);
-    };
+    let registry: ResourceArc<Registry> = registry.decode()?;
+    let pid = pid_from_term(pid).ok_or(Failed::BadArg)?;
     let busy = STARTS.busy(pid);
     let ends = with_id(id, limit, |id| {
         busy.is_some_and(|busy| {
@@ -250,9 +239,8 @@ fn told<'a>(
     [registry, pid]: [Term<'a>; 2],
     limit: usize,
 ) -> Result<Term<'a>, Failed> {
-    let (Ok(Which(registry)), Some(pid)) = (registry.decode(), pid_from_term(pid)) else {
-        return Err(Failed::BadArg);
-    };
+    let Which(registry) = registry.decode()?;
+    let pid = pid_from_term(pid).ok_or(Failed::BadArg)?;
     let id = registry.as_ref().and_then(|registry| {
         registry.table().id_of(pid, |id| match size(&id) {
             size if size > limit => Err(Failed::TooLarge),
@@ -309,9 +297,7 @@ fn scan_guests<'a>(
     [registry, cursor]: [Term<'a>; 2],
     limit: usize,
 ) -> Result<Term<'a>, Failed> {
-    let Ok(Which(registry)) = registry.decode() else {
-        return Err(Failed::BadArg);
-    };
+    let Which(registry) = registry.decode()?;
     let table = registry.as_ref().map(|registry| registry.table());
     match table.filter(|table| table.guests() > 0) {
         None => Ok((Term::list_new_empty(env), atoms::done()).encode(env)),
@@ -325,9 +311,7 @@ fn release_own<'a>(
     [registry, id]: [Term<'a>; 2],
     limit: usize,
 ) -> Result<Term<'a>, Failed> {
-    let Ok(Which(registry)) = registry.decode() else {
-        return Err(Failed::BadArg);
-    };
+    let Which(registry) = registry.decode()?;
     with_id(id, limit, |id| {
         let released = registry.is_some_and(|registry| registry.table().release(id));
         released.encode(env)

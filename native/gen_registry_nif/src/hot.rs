@@ -11,7 +11,7 @@ use rustler::sys::{
     ERL_NIF_DIRTY_JOB_CPU_BOUND, ErlNifEnv, ErlNifTerm, enif_make_badarg, enif_raise_exception,
     enif_schedule_nif,
 };
-use rustler::{Encoder, Env, Term};
+use rustler::{Encoder, Env, Error, Term};
 
 use crate::flatten::{Form, Words, compound_like, immediate};
 use crate::weigh::Unfit;
@@ -35,6 +35,13 @@ pub enum Failed {
     Sealed,
     /// An argument is of the wrong kind.
     BadArg,
+}
+
+impl From<Error> for Failed {
+    /// A decoder's only error is that the argument is of the wrong kind.
+    fn from(_: Error) -> Self {
+        Self::BadArg
+    }
 }
 
 impl Failed {

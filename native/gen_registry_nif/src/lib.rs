@@ -176,12 +176,8 @@ fn register<'a>(
     [registry, id, pid, parent]: [Term<'a>; 4],
     limit: usize,
 ) -> Result<Term<'a>, Failed> {
-    let (Ok(registry), Some(pid)) = (
-        registry.decode::<ResourceArc<Registry>>(),
-        pid_from_term(pid),
-    ) else {
-        return Err(Failed::BadArg);
-    };
+    let registry: ResourceArc<Registry> = registry.decode()?;
+    let pid = pid_from_term(pid).ok_or(Failed::BadArg)?;
     let worker = Worker {
         pid,
         parent: pid_from_term(parent),
@@ -207,9 +203,7 @@ fn retire<'a>(
     [registry, id]: [Term<'a>; 2],
     limit: usize,
 ) -> Result<Term<'a>, Failed> {
-    let Ok(registry) = registry.decode::<ResourceArc<Registry>>() else {
-        return Err(Failed::BadArg);
-    };
+    let registry: ResourceArc<Registry> = registry.decode()?;
     with_id(id, limit, |id| match registry.retire(env, id) {
         Some(guest) if guest.is_guest() => {
             (atoms::guest(), pid_to_term(env, guest.pid)).encode(env)
@@ -244,9 +238,7 @@ fn promise<'a>(
     [registry, id, parent]: [Term<'a>; 3],
     limit: usize,
 ) -> Result<Term<'a>, Failed> {
-    let Ok(registry) = registry.decode::<ResourceArc<Registry>>() else {
-        return Err(Failed::BadArg);
-    };
+    let registry: ResourceArc<Registry> = registry.decode()?;
     let promised = with_id(id, limit, |id| {
         registry.promise(env, id, pid_from_term(parent)).encode(env)
     });
@@ -339,7 +331,7 @@ fn scan_table<'a>(
     limit: usize,
     wanted: impl Fn(Pid) -> bool,
 ) -> Result<Term<'a>, Failed> {
-    let cursor = cursor.decode().map_err(|_| Failed::BadArg)?;
+    let cursor = cursor.decode()?;
     let mut entries = Term::list_new_empty(env);
     let mut left = Some(limit);
     let mut nanoseconds = TERM * STEP;

@@ -317,21 +317,29 @@ impl Registry {
         retired
     }
 
-    /// Whether a process that is alive begins to end, for this id.
+    /// Whether a process begins to end, for this id: not if a later registry may be opened.
     fn ends(&self, env: Env<'_>, pid: Pid, id: &Id<'_, Term<'_>>) -> bool {
-        self.ends.fetch_add(1, Ordering::Relaxed);
-        STARTS.begin(pid, self.number, self.name, Does::End, id);
+        self.begin_end(env, pid, id);
         // SeqCst: see `begins`.
         fence(Ordering::SeqCst);
-        // Of one that has died before, there will be no other news.
         let ends = !self.closed.load(Ordering::SeqCst);
-        if !ends || !is_alive(env, pid) {
+        if !ends {
             self.ended(pid);
         }
         ends
     }
 
-    pub fn ended(&self, pid: Pid) {
+    /// A process is busy with its end from now on, for this id, if it is alive.
+    pub fn begin_end(&self, env: Env<'_>, pid: Pid, id: &Id<'_, Term<'_>>) {
+        self.ends.fetch_add(1, Ordering::Relaxed);
+        STARTS.begin(pid, self.number, self.name, Does::End, id);
+        // Of one that has died before, there will be no other news.
+        if !is_alive(env, pid) {
+            self.ended(pid);
+        }
+    }
+
+    fn ended(&self, pid: Pid) {
         if let Some(busy) = STARTS.end(pid, self.number) {
             void(&busy, pid);
             self.ends.fetch_sub(1, Ordering::Relaxed);

@@ -48,9 +48,8 @@ fn begin_start<'a>(
     [registry, id]: [Term<'a>; 2],
     limit: usize,
 ) -> Result<Term<'a>, Failed> {
-    let (Ok(registry), Ok(pid)) = (registry.decode::<ResourceArc<Registry>>(), own_pid(env)) else {
-        return Err(Failed::BadArg);
-    };
+    let registry: ResourceArc<Registry> = registry.decode()?;
+    let pid = own_pid(env)?;
     match with_id(id, limit, |id| registry.begins(pid, id))? {
         true => Ok(atoms::ok().to_term(env)),
         false => Ok(atoms::closed().to_term(env)),

@@ -17,6 +17,13 @@ fn pids(workers: Vec<Worker>) -> HashSet<Pid> {
     workers.into_iter().map(|worker| worker.pid).collect()
 }
 
+fn child(n: u64) -> Worker {
+    Worker {
+        pid: pid(n),
+        parent: Some(pid(100)),
+    }
+}
+
 #[test]
 fn an_id_has_one_process_and_a_process_one_id() {
     for id in ids() {
@@ -100,10 +107,6 @@ fn a_tracked_process_has_no_entry() {
 #[test]
 fn who_has_started_and_ended_is_counted() {
     let tested = Tested::new();
-    let child = |n| Worker {
-        pid: pid(n),
-        parent: Some(pid(100)),
-    };
     let counts = || (tested.started(), tested.ended(), tested.ended_idle());
     assert_eq!(tested.insert_child(&TestId::nth(1), child(1)), Ok(()));
     assert!(tested.insert_child(&TestId::nth(1), child(2)).is_err());
@@ -130,10 +133,6 @@ fn who_has_started_and_ended_is_counted() {
 #[test]
 fn workers_are_counted_apart_from_guests_and_others() {
     let tested = Tested::new();
-    let child = |n| Worker {
-        pid: pid(n),
-        parent: Some(pid(100)),
-    };
     assert_eq!(tested.insert_child(&TestId::nth(1), child(1)), Ok(()));
     assert_eq!(tested.insert_child(&TestId::nth(2), child(2)), Ok(()));
     let guest = Worker::guest(pid(3));
