@@ -284,8 +284,11 @@
         function when function in [:scan, :scan_children] ->
           [registry, 0]
 
-        function when function in [:alive, :local, :end_wait] ->
+        function when function in [:alive, :local] ->
           [resident]
+
+        :end_wait ->
+          [resident, 1]
 
         function when function in [:busy_among, :break_circle, :circle, :circle_ids] ->
           [[resident]]

@@ -88,7 +88,7 @@ defmodule GenRegistry.KindsTest do
       seal: [:table],
       count: [:name],
       end_in_order: [:table],
-      end_wait: [:self],
+      end_wait: [:self, 1],
       count_left: [:table],
       earlier: [:table],
       end_start: [:table, :self],

@@ -303,12 +303,8 @@ defmodule GenRegistry.Actions do
 
   defp end_worker(state, id, pid, parent) do
     endings = Endings.add(state.endings, id, pid, parent, waiting?(state, parent))
-
     # A worker that stops itself must not wait for its own end.
-    with {{:stopping, stops}, _line} <- TermMap.fetch!(state.schedule.flights, id),
-         do: for({:stop, {^pid, _} = from} <- stops, do: Callers.reply(from, :ok))
-
-    %{state | endings: endings}
+    carry_out(%{state | endings: endings}, Schedule.stops_itself(state.schedule, id, pid))
   end
 
   @doc "Whether a starter waits, and can tell its workers to end."

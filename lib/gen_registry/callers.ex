@@ -1,16 +1,31 @@
 defmodule GenRegistry.Callers do
   @moduledoc false
-  # What a server knows of those who wait for it: whether they still do.
+  # What a server knows of those who wait for it: whether they still do, and on whose behalf.
 
   alias GenRegistry.{Table, TermMap, Types}
 
   defstruct monitors: %{}, froms: TermMap.new()
+
+  @typedoc "Who waits for a reply. One that is in a start or an end says so by its `t:in_which/0`."
+  @type from :: GenServer.from() | {pid, {:in, in_which, tag :: term}}
+
+  @typedoc "The process that runs the start, or ends, and the caller's wait on behalf of that."
+  @type in_which :: {pid, Table.wait() | nil}
 
   @typedoc "Callers on other nodes: monitors to `{id, from}`, and those to the monitors."
   @type t :: %__MODULE__{
           monitors: %{reference => {Types.id(), GenServer.from()}},
           froms: TermMap.t(reference)
         }
+
+  @doc "A caller that is in a start or an end."
+  @spec in_which(GenServer.from(), in_which) :: from
+  def in_which({pid, tag}, in_which), do: {pid, {:in, in_which, tag}}
+
+  @doc "The process in whose start or end a caller is, or `nil`."
+  @spec by(from) :: pid | nil
+  def by({_pid, {:in, {by, _wait}, _tag}}) when is_pid(by), do: if(Table.local?(by), do: by)
+  def by(_from), do: nil
 
   @doc "Nobody on another node waits."
   @spec new :: t
@@ -20,12 +35,12 @@ defmodule GenRegistry.Callers do
   Whether a caller still waits. One on another node is taken to, while that is there and its monitor
   says nothing else.
   """
-  @spec waiting?(GenServer.from()) :: boolean
+  @spec waiting?(from) :: boolean
   def waiting?({pid, _tag}) when node(pid) == node(), do: Table.alive?(pid)
   def waiting?({pid, _tag}), do: node(pid) in Node.list(:connected)
 
   @doc "Watches a caller that waits for an id, if it is on another node."
-  @spec watch(t, Types.id(), GenServer.from()) :: t
+  @spec watch(t, Types.id(), from) :: t
   def watch(callers, _id, {pid, _}) when node(pid) == node(), do: callers
 
   def watch(callers, id, {pid, _} = from) do
@@ -44,14 +59,16 @@ defmodule GenRegistry.Callers do
   end
 
   @doc "Replies to a caller, whose wait is removed first, see `GenRegistry.Table.begin_wait/3`."
-  @spec reply(GenServer.from(), term) :: :ok
-  def reply({pid, _tag} = from, reply) do
-    Table.end_wait(pid)
-    GenServer.reply(from, reply)
+  @spec reply(from, term) :: :ok
+  def reply({pid, {:in, {_by, wait}, tag}}, reply) do
+    Table.end_wait(pid, wait)
+    GenServer.reply({pid, tag}, reply)
   end
 
+  def reply(from, reply), do: GenServer.reply(from, reply)
+
   @doc "A caller has its reply, or its start begins, which goes on whatever becomes of the caller."
-  @spec unwatch(t, GenServer.from()) :: t
+  @spec unwatch(t, from) :: t
   def unwatch(callers, {pid, _}) when node(pid) == node(), do: callers
 
   def unwatch(callers, from) do

@@ -3,6 +3,10 @@ defmodule GenRegistry.Calls do
   # Asks a registry's process for starts, stops and names, in the caller. One that is in a start says so,
   # and is told at once if it would wait for itself.
 
+  # So long is for ever: a call with a bound drops all replies but the first. A registry that ends replies
+  # to all, and a start that still runs may do so too.
+  @forever 2 ** 32 - 1
+
   alias GenRegistry.{Deadlock, Held, Nested, Server, Table}
 
   @doc """
@@ -15,29 +19,22 @@ defmodule GenRegistry.Calls do
     by = Nested.in_which()
     name = if is_atom(registry) or by != nil, do: own_name(gen, registry)
 
-    Deadlock.avoid(by, name, id, fn ->
+    shown = {kind, id, args}
+
+    Deadlock.avoid(by, name, id, fn asking ->
       # The registry itself, by its name, is also told until when the caller waits, and the arguments
       # stay out of its heap; and it is told in which start the caller is, whatever it is called by. A
       # process that stands in for it, and one that may be of another version, get the request.
-      request =
-        if name,
-          do: {kind, id, Held.hold(args), deadline(timeout), by},
-          else: {kind, id, args}
-
-      ask(gen, registry, request, {kind, id, args}, timeout)
+      request = if name, do: {kind, id, Held.hold(args), deadline(timeout)}, else: shown
+      ask = fn -> ask(gen, registry, request, shown, timeout, asking) end
+      giving_up(registry, id, fn -> at_its_end({:error, :shutdown}, ask) end)
     end)
   end
 
-  defp ask(gen, registry, request, {_kind, id, _args} = shown, timeout) do
-    call(gen, registry, request, timeout, {:error, :shutdown})
+  # So that nothing is started any more for a caller who does not wait.
+  defp giving_up(registry, id, ask) do
+    ask.()
   catch
-    # As if the request had been sent as it is.
-    :exit, {reason, {GenServer, :call, [_, _, _]}} ->
-      # So that nothing is started any more for a caller who does not wait.
-      if reason == :timeout, do: Server.gave_up(registry, id)
-      call = {GenServer, :call, [registry, shown, timeout]}
-      :erlang.raise(:exit, {reason, call}, __STACKTRACE__)
-
     :exit, {:timeout, _} = reason ->
       Server.gave_up(registry, id)
       :erlang.raise(:exit, reason, __STACKTRACE__)
@@ -50,27 +47,22 @@ defmodule GenRegistry.Calls do
   def stop(gen, registry, id, timeout) do
     by = Nested.in_which()
     name = if by != nil, do: own_name(gen, registry)
-    request = if name, do: {:stop, id, by}, else: {:stop, id}
+    request = {:stop, id}
 
     # Its own start or end it need not wait for.
-    Deadlock.avoid_others(by, name, id, fn -> ask_of_name(gen, registry, request, timeout) end)
+    Deadlock.avoid_others(by, name, id, &ask(gen, registry, request, request, timeout, &1))
   end
 
   @doc "As `GenRegistry.info/1` does."
   @spec info(module, GenRegistry.server()) :: GenRegistry.info()
-  def info(gen, registry), do: ask_of_name(gen, registry, :info, 5_000)
-
-  # A registry that restarts has its name before it has a table: so only the call can tell.
-  defp ask_of_name(gen, registry, request, timeout) do
-    gen.call(registry, request, timeout)
-  catch
-    :exit, {:noproc, {GenServer, :call, _}} when is_atom(registry) -> Table.not_running(registry)
-  end
+  def info(gen, registry), do: ask(gen, registry, :info, :info, 5_000, nil)
 
   @doc "As `GenRegistry.await/3` does, of an id without a process."
   @spec await(module, GenRegistry.server(), term, timeout) :: {:ok, pid}
   def await(gen, registry, id, timeout) do
-    with :ended <- ask_of_name(gen, registry, {:await, id}, timeout), do: exit(:shutdown)
+    request = {:await, id}
+
+    with :ended <- ask(gen, registry, request, request, timeout, nil), do: exit(:shutdown)
   catch
     :exit, reason ->
       reason = with {reason, {GenServer, :call, _}} <- reason, do: reason
@@ -83,12 +75,15 @@ defmodule GenRegistry.Calls do
   def register(gen, registry, id, pid) do
     by = Nested.in_which()
     name = if by != nil, do: own_name(gen, registry)
-    request = {:register, id, pid, parent(pid), by}
+    request = {:register, id, pid, parent(pid)}
 
     # In its own start an id is given to the worker, in its end to nobody.
-    ask = fn -> call(gen, registry, request, :infinity, :no) end
+    answer =
+      Deadlock.avoid_others(by, name, id, fn asking ->
+        at_its_end(:no, fn -> ask(gen, registry, request, request, :infinity, asking) end)
+      end)
 
-    with {:error, {:deadlock, _circle}} <- Deadlock.avoid_others(by, name, id, ask), do: :no
+    with {:error, {:deadlock, _circle}} <- answer, do: :no
   end
 
   # By which a worker is known that is being started, and asks for its own name.
@@ -102,12 +97,38 @@ defmodule GenRegistry.Calls do
   end
 
   # A registry that ends in order may do so before it reads a request.
-  defp call(gen, registry, request, timeout, at_its_end) do
-    ask_of_name(gen, registry, request, timeout)
+  defp at_its_end(answer, ask) do
+    ask.()
   catch
-    :exit, {reason, {GenServer, :call, _}} when reason in [:normal, :shutdown] -> at_its_end
-    :exit, {{:shutdown, _}, {GenServer, :call, _}} -> at_its_end
+    :exit, {reason, {GenServer, :call, _}} when reason in [:normal, :shutdown] -> answer
+    :exit, {{:shutdown, _}, {GenServer, :call, _}} -> answer
   end
+
+  # If there is no answer, exits as if the request had been sent as it is `shown`.
+  defp ask(gen, registry, request, shown, timeout, asking) do
+    call(gen, registry, request, timeout, asking)
+  catch
+    # A registry that restarts has its name before it has a table: so only the call can tell.
+    :exit, {:noproc, {GenServer, :call, _}} when is_atom(registry) ->
+      Table.not_running(registry)
+
+    :exit, {reason, {GenServer, :call, [_, _, _]}} ->
+      call = {GenServer, :call, [registry, shown, timeout]}
+      :erlang.raise(:exit, {reason, call}, __STACKTRACE__)
+  end
+
+  defp call(gen, registry, request, timeout, {in_which, in_doubt?}) do
+    request = {:in, in_which, request}
+
+    if in_doubt?,
+      do: Deadlock.call(registry, elem(elem(request, 2), 1), request, timeout),
+      else: call(gen, registry, request, timeout, nil)
+  end
+
+  defp call(GenServer, registry, request, :infinity, nil),
+    do: GenServer.call(registry, request, @forever)
+
+  defp call(gen, registry, request, timeout, nil), do: gen.call(registry, request, timeout)
 
   # The name of a registry of this VM, if what is called is that itself.
   defp own_name(GenServer, name) when is_atom(name),

@@ -33,6 +33,10 @@ defmodule GenRegistry.Closing do
 
   @doc "Answers a call that came meanwhile. Most of what is asked for is over."
   @spec answer(struct, from :: term, request :: term) :: :ok
+  def answer(state, {pid, _tag} = from, {:in, {by, _wait} = in_which, request})
+      when is_pid(pid) and is_pid(by),
+      do: answer(state, Callers.in_which(from, in_which), request)
+
   def answer(state, {pid, _tag} = from, request) when is_pid(pid) do
     Callers.reply(from, reply(state, request))
   end
@@ -43,7 +47,7 @@ defmodule GenRegistry.Closing do
        when kind in [:lookup_or_start, :start, :replace] and is_list(args),
        do: start(state, kind, id)
 
-  defp reply(state, {kind, id, args, _deadline, _starter})
+  defp reply(state, {kind, id, args, _deadline})
        when kind in [:lookup_or_start, :start, :replace] do
     if Held.held?(args), do: Held.let_go(args)
     start(state, kind, id)
@@ -54,8 +58,7 @@ defmodule GenRegistry.Closing do
   end
 
   defp reply(state, {:stop, id}), do: stop(state, id)
-  defp reply(state, {:stop, id, _starter}), do: stop(state, id)
-  defp reply(_state, {:register, _id, _pid, _parent, _starter}), do: :no
+  defp reply(_state, {:register, _id, _pid, _parent}), do: :no
 
   defp reply(state, question) when question in [:info, :which_children, :count_children],
     do: Overview.answer(question, state).()

@@ -1,13 +1,16 @@
 defmodule GenRegistry.Deadlock do
   @moduledoc false
   # Tells a caller who would wait for itself: a start that asks for its own id, or starts, and ends of
-  # workers, that ask for each other in a circle. In doubt it waits as everybody does: a process that the
-  # start does not wait for is none of the circle, though it may have been spawned in it.
+  # workers, that ask for each other in a circle. A process that the start does not wait for is none of the
+  # circle, though it may have been spawned in it. While that is in doubt, the caller waits as everybody
+  # does, and looks again from time to time.
 
-  alias GenRegistry.{Table, Types}
+  alias GenRegistry.{Callers, Server, Table, Types}
 
-  # How often it is looked, a millisecond apart, whether all in a circle wait for each other.
+  # How often it is looked, a millisecond apart, whether all in a circle wait for each other, before it is
+  # asked for anything; and at most how far apart after that.
   @looks 20
+  @pause 1_000
 
   # How many processes are passed from one that waits to the start that it is in.
   @steps 16
@@ -15,37 +18,94 @@ defmodule GenRegistry.Deadlock do
   @typedoc "What is waited for, first by the caller, then each by the one before."
   @type circle :: [{GenRegistry.name(), Types.id()}]
 
+  @typedoc "How a caller asks: in which start or end it is, and whether it may be in a circle. Or in none."
+  @type asking :: {Callers.in_which(), in_doubt? :: boolean} | nil
+
   @doc """
   Asks for an id of the registry `name`, unless `by`, on whose behalf the caller waits, could never go on
   then. `by` and `name` may be `nil`.
   """
-  @spec avoid(pid | nil, GenRegistry.name() | nil, Types.id(), ask :: fun) ::
+  @spec avoid(pid | nil, GenRegistry.name() | nil, Types.id(), ask :: (asking -> term)) ::
           term | {:error, {:deadlock, circle}}
   def avoid(by, name, id, ask), do: avoid(by, name, id, ask, & &1)
 
   @doc "As `avoid/4`. A request for the caller's own id is no wait."
-  @spec avoid_others(pid | nil, GenRegistry.name() | nil, Types.id(), ask :: fun) ::
+  @spec avoid_others(pid | nil, GenRegistry.name() | nil, Types.id(), ask :: (asking -> term)) ::
           term | {:error, {:deadlock, circle}}
   def avoid_others(by, name, id, ask), do: avoid(by, name, id, ask, &without_own/1)
 
-  defp avoid(by, name, _id, ask, _wanted) when by == nil or name == nil, do: ask.()
+  defp avoid(by, name, _id, ask, _wanted) when by == nil or name == nil, do: ask.(nil)
 
-  defp avoid(by, name, id, ask, wanted),
-    do: by |> Table.begin_wait(name, id) |> wanted.() |> ask(ask)
+  defp avoid(by, name, id, ask, wanted) do
+    {wait, circle} = Table.begin_wait(by, name, id)
+
+    try do
+      case break(wanted.(circle), @looks) do
+        {:broken, circle} -> {:error, {:deadlock, circle}}
+        found -> ask.({{by, wait}, found == :in_doubt})
+      end
+    after
+      Table.end_wait(self(), wait)
+    end
+  end
 
   defp without_own([_own]), do: []
   defp without_own(circle), do: circle
 
-  defp ask(circle, ask) do
-    case break(circle, @looks) do
-      [] -> ask.()
-      circle -> {:error, {:deadlock, circle}}
+  @doc """
+  As `GenServer.call/3`, of a caller in doubt, which may be told that it is in a circle while it waits for an
+  id.
+  """
+  @spec call(GenServer.server(), Types.id(), request :: term, timeout) ::
+          term | {:error, {:deadlock, circle}}
+  def call(registry, id, request, timeout) do
+    asked = :gen_server.send_request(registry, request)
+
+    case await(asked, deadline(timeout), 1) do
+      {:reply, reply} -> reply
+      {:error, {reason, _registry}} -> not_answered(reason, registry, request, timeout)
+      :timeout -> not_answered(:timeout, registry, request, timeout)
+      {:broken, circle} -> told(asked, registry, id, circle)
     end
-  after
-    Table.end_wait(self())
   end
 
-  defp break([], _looks), do: []
+  defp await(asked, deadline, pause) do
+    left = left(deadline)
+
+    with :timeout <- :gen_server.wait_response(asked, min(pause, left)),
+         true <- left > pause or :timeout do
+      case look() do
+        :none -> :gen_server.receive_response(asked, left(deadline))
+        :in_doubt -> await(asked, deadline, min(2 * pause, @pause))
+        broken -> broken
+      end
+    end
+  end
+
+  # It may have been answered meanwhile.
+  defp told(asked, registry, id, circle) do
+    case :gen_server.receive_response(asked, 0) do
+      {:reply, reply} ->
+        reply
+
+      _ ->
+        Server.gave_up(registry, id)
+        {:error, {:deadlock, circle}}
+    end
+  end
+
+  defp not_answered(reason, registry, request, timeout),
+    do: exit({reason, {GenServer, :call, [registry, request, timeout]}})
+
+  defp deadline(:infinity), do: :infinity
+  defp deadline(timeout), do: System.monotonic_time(:millisecond) + timeout
+
+  defp left(:infinity), do: :infinity
+  defp left(deadline), do: max(deadline - System.monotonic_time(:millisecond), 0)
+
+  ## Circles
+
+  defp break([], _looks), do: :none
 
   defp break(circle, looks) do
     case broken(circle, []) do
@@ -55,10 +115,15 @@ defmodule GenRegistry.Deadlock do
           1 -> break(Table.circle([]), looks - 1)
         end
 
+      [] ->
+        :in_doubt
+
       ids ->
-        ids
+        {:broken, ids}
     end
   end
+
+  defp look, do: break(Table.circle([]), 0)
 
   # One that nobody awaits is in no circle. There may be another one without it.
   defp broken([], _others), do: []
@@ -85,13 +150,16 @@ defmodule GenRegistry.Deadlock do
   end
 
   # Whether one of these waits for the other: itself, or by others between them.
-  defp awaited?(pid, pid, _steps), do: true
+  defp awaited?(pid, pid, _steps), do: Table.alive?(pid)
   defp awaited?(_pid, _by, 0), do: false
 
   defp awaited?(pid, by, steps) do
-    case who_awaits(pid) do
-      nil -> false
-      waiting -> awaited?(waiting, by, steps - 1)
+    # What a starter has spawned that died in a start is to end before that is over.
+    if not Table.alive?(by) and Process.info(pid, :parent) == {:parent, by} do
+      true
+    else
+      waiting = who_awaits(pid)
+      waiting != nil and awaited?(waiting, by, steps - 1)
     end
   end
 

@@ -40,8 +40,6 @@ defmodule GenRegistry.Line do
   defp indexed(line), do: line
 
   defp add_indexed(line, ticket, request, nested?) do
-    {caller, _tag} = Schedule.from(request)
-
     line = %{
       line
       | requests: Tickets.put(line.requests, ticket, request),
@@ -56,14 +54,14 @@ defmodule GenRegistry.Line do
       {:replacement, _, _, _} ->
         line
 
-      {kind, _, _, _} when kind in [:register, :replace] ->
+      {kind, {caller, _tag}, _, _} when kind in [:register, :replace] ->
         callers = put(line.callers, caller, ticket)
         %{line | callers: callers, barriers: Tickets.put(line.barriers, ticket, nil)}
 
-      {_kind, _, nil, _work} ->
+      {_kind, {caller, _tag}, nil, _work} ->
         %{line | callers: put(line.callers, caller, ticket)}
 
-      {_kind, _, key, _work} ->
+      {_kind, {caller, _tag}, key, _work} ->
         callers = put(line.callers, caller, ticket)
         %{line | callers: callers, arguments: put(line.arguments, key, ticket)}
     end
@@ -131,12 +129,10 @@ defmodule GenRegistry.Line do
   end
 
   defp delete(line, requests, ticket, request) do
-    {caller, _tag} = Schedule.from(request)
-
     line = %{
       line
       | requests: requests,
-        callers: drop(line.callers, caller, ticket),
+        callers: drop(line.callers, caller(request), ticket),
         barriers: Tickets.delete(line.barriers, ticket),
         nested: Tickets.delete(line.nested, ticket)
     }
@@ -155,6 +151,10 @@ defmodule GenRegistry.Line do
   def nested?(:none), do: false
   def nested?({:one, _ticket, _request, nested?}), do: nested?
   def nested?(line), do: Tickets.size(line.nested) > 0
+
+  defp caller(request) do
+    with {caller, _tag} <- Schedule.from(request), do: caller
+  end
 
   defp put(index, key, ticket) do
     tickets = Map.get(index, key, Tickets.new())

@@ -198,12 +198,12 @@ defmodule GenRegistry.Native do
   def end_start(_registry, _pid), do: not_loaded()
 
   # `:idle` if no process at all is busy.
-  @spec busy_among([pid]) :: pid | {:ending, pid} | nil | :idle
+  @spec busy_among([pid]) :: pid | {:ending | :died, pid} | nil | :idle
   def busy_among(_way), do: not_loaded()
 
   # Who waits for whom. Of a circle, each that waits, with the busy process on whose behalf it does.
 
-  @spec begin_wait(pid, atom, term) :: [{pid, pid}]
+  @spec begin_wait(pid, atom, term) :: {pos_integer | nil, [{pid, pid}]}
   def begin_wait(_by, _name, _id), do: not_loaded()
 
   @spec circle(others :: [pid]) :: [{pid, pid}]
@@ -215,8 +215,8 @@ defmodule GenRegistry.Native do
   @spec break_circle([pid]) :: [{atom, id :: term}]
   def break_circle(_circle), do: not_loaded()
 
-  @spec end_wait(term) :: :ok
-  def end_wait(_pid), do: not_loaded()
+  @spec end_wait(term, term) :: :ok
+  def end_wait(_pid, _number), do: not_loaded()
 
   @spec promise(registry, term, parent) :: boolean | :sealed
   def promise(_registry, _id, _parent), do: not_loaded()

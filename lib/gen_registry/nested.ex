@@ -7,8 +7,8 @@ defmodule GenRegistry.Nested do
   alias GenRegistry.Table
 
   @doc """
-  The starter that runs the start in which the calling process is, of any registry, or the worker in whose
-  end it is, or `nil`.
+  The starter that runs the start in which the calling process is, of any registry, or which has died in
+  that; or the worker in whose end it is; or `nil`.
   """
   @spec in_which :: pid | nil
   def in_which do
@@ -44,16 +44,18 @@ defmodule GenRegistry.Nested do
   defp busy_among(way) do
     case Table.busy_among(way) do
       {:ending, worker} -> worker
-      starter when is_pid(starter) -> joined(starter, way)
+      # All that it has spawned is to end.
+      {:died, starter} -> in_start(starter, way, &(parent(&1) == starter))
+      starter when is_pid(starter) -> in_start(starter, way, &joined?(&1, starter))
       none -> none
     end
   end
 
   # A process that an earlier start left behind without a link is in none.
-  defp joined(starter, way) do
+  defp in_start(starter, way, in?) do
     case Enum.take_while(way, &(&1 != starter)) do
       [] -> starter
-      below -> if joined?(List.last(below), starter), do: starter
+      below -> if in?.(List.last(below)), do: starter
     end
   end
 

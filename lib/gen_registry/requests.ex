@@ -1,8 +1,6 @@
 defmodule GenRegistry.Requests do
   @moduledoc false
   # What a registry's server does with a request: it replies at once, or hands the request to the schedule.
-  # Functions return what `c:GenServer.handle_call/3` returns.
-
   import GenRegistry.Actions,
     only: [act: 2, await_left: 3, bounded?: 1, carry_out: 2, refused: 2]
 
@@ -11,86 +9,94 @@ defmodule GenRegistry.Requests do
   @typedoc "The state of `GenRegistry.Server`."
   @type state :: struct
 
-  @type handled :: {:noreply, state} | {:reply, term, state}
-
-  @doc "A stop of an id's worker. `starter` is who the caller waits for, as in `GenRegistry.Schedule.request/4`."
-  @spec stop(state, Types.id(), GenServer.from(), pid | nil) :: handled
-  def stop(state, id, {caller, _} = from, starter) do
+  @doc "A stop of an id's worker."
+  @spec stop(state, Types.id(), Callers.from()) :: state
+  def stop(state, id, {caller, _} = from) do
     # It cannot end while it waits for its own end.
-    if ends?(state, id, starter) or Endings.worker(state.endings, id) == caller,
-      do: {:reply, :ok, state},
-      else: request(state, id, {:stop, from}, starter)
+    if ends?(state, id, from) or Endings.worker(state.endings, id) == caller,
+      do: reply(state, from, :ok),
+      else: request(state, id, {:stop, from})
   end
 
-  defp ends?(state, id, starter),
-    do: Table.local?(starter) and Table.ends?(state.table, id, starter)
+  defp ends?(state, id, from) do
+    by = Callers.by(from)
+    by != nil and Table.ends?(state.table, id, by)
+  end
+
+  defp reply(state, from, reply) do
+    Callers.reply(from, reply)
+    state
+  end
 
   @doc "A start of an id's worker, or a replacement."
-  @spec start(state, atom, Types.id(), GenServer.from(), Held.t(), pid | nil) :: handled
-  def start(state, kind, id, from, args, starter) do
+  @spec start(state, atom, Types.id(), Callers.from(), Held.t()) :: state
+  def start(state, kind, id, from, args) do
     # What is being ended for the id waits for its own end, although there may be another process.
-    if ends?(state, id, starter) and not found?(state, kind, id) do
+    if ends?(state, id, from) and not found?(state, kind, id) do
       Held.let_go(args)
-      {:reply, {:error, {:deadlock, [{state.name, id}]}}, state}
+      reply(state, from, {:error, {:deadlock, [{state.name, id}]}})
     else
-      start_or_find(state, kind, id, from, args, starter)
+      start_or_find(state, kind, id, from, args)
     end
   end
 
   defp found?(_state, :replace, _id), do: false
   defp found?(state, _start, id), do: match?({:ok, _}, Table.lookup_alive(state.name, id))
 
-  defp start_or_find(state, :replace, id, from, args, starter) do
-    request(state, id, {:replace, from, nil, {args, received(state)}}, starter)
+  defp start_or_find(state, :replace, id, from, args) do
+    request(state, id, {:replace, from, nil, {args, received(state)}})
   end
 
-  defp start_or_find(state, kind, id, from, args, starter) do
+  defp start_or_find(state, kind, id, from, args) do
     case Table.lookup_alive(state.name, id) do
       {:ok, pid} ->
         Held.let_go(args)
-        reply = if kind == :start, do: {:error, {:already_started, pid}}, else: {:ok, pid}
-        Callers.reply(from, reply)
-        {:noreply, state}
+
+        reply(
+          state,
+          from,
+          if(kind == :start, do: {:error, {:already_started, pid}}, else: {:ok, pid})
+        )
 
       {:error, :not_found} ->
-        request(state, id, {kind, from, Held.key(args), {args, received(state)}}, starter)
+        request(state, id, {kind, from, Held.key(args), {args, received(state)}})
     end
   end
 
   @doc "A process is to have an id."
-  @spec register(state, Types.id(), GenServer.from(), pid, parent :: pid | nil, pid | nil) ::
-          handled
-  def register(state, id, from, pid, parent, starter) do
+  @spec register(state, Types.id(), Callers.from(), pid, parent :: pid | nil) :: state
+  def register(state, id, from, pid, parent) do
     # In its own end a worker cannot wait for that.
     with true <- Table.local?(pid) and pid != state.events,
-         false <- ends?(state, id, starter),
+         false <- ends?(state, id, from),
          {:error, :not_found} <- Table.lookup_alive(state.name, id) do
-      request(state, id, {:register, from, pid, parent}, starter)
+      request(state, id, {:register, from, pid, parent})
     else
-      _ -> {:reply, :no, state}
+      _ -> reply(state, from, :no)
     end
   end
 
   defp received(%{given: nil}), do: nil
   defp received(_state), do: System.monotonic_time()
 
-  defp request(state, id, request, starter) do
+  defp request(state, id, request) do
     {left, state} = left(state, id)
-    {caller, _} = Schedule.from(request)
+    {caller, _} = from = Schedule.from(request)
+    by = Callers.by(from)
 
     cond do
       # What has the id would wait for its own end.
-      left != nil and (elem(left, 0) in [caller, starter] or left == {:starter, starter}) ->
-        {:noreply, act(state, {:reply, request, of_itself(request, state.name, id)})}
+      left != nil and (elem(left, 0) in [caller, by] or left == {:starter, by}) ->
+        act(state, {:reply, request, of_itself(request, state.name, id)})
 
       left == nil and no_room?(state, id, request) ->
         state = refused(state, id)
-        {:noreply, act(state, {:reply, request, {:error, :max_children}})}
+        act(state, {:reply, request, {:error, :max_children}})
 
       true ->
-        state = %{state | callers: Callers.watch(state.callers, id, Schedule.from(request))}
+        state = %{state | callers: Callers.watch(state.callers, id, from)}
         state = if left, do: await_left(state, id, left), else: state
-        {:noreply, carry_out(state, Schedule.request(state.schedule, id, request, starter))}
+        carry_out(state, Schedule.request(state.schedule, id, request, by))
     end
   end
 

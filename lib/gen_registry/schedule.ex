@@ -19,7 +19,7 @@ defmodule GenRegistry.Schedule do
   #   * Whatever happens costs the same per request that it answers, up to a logarithm of what is in
   #     flight.
 
-  alias GenRegistry.{Line, Starters, TermMap, Tickets, Types}
+  alias GenRegistry.{Callers, Line, Starters, TermMap, Tickets, Types}
 
   defstruct [
     :max_starting,
@@ -35,17 +35,17 @@ defmodule GenRegistry.Schedule do
   ]
 
   @type id :: Types.id()
-  @type from :: GenServer.from()
+  @type from :: Callers.from()
 
   @typedoc """
   What is asked for. A `:replacement` is what a `:replace` is when the old worker is gone: it goes on though
-  its caller does not wait any more. `key` is equal for equal arguments, or `nil`, see `GenRegistry.Held.key/1`;
+  its caller does not wait any more. A `:stop` of `nil` is one of a caller that has its reply. `key` is equal for equal arguments, or `nil`, see `GenRegistry.Held.key/1`;
   `work` is for whoever carries the start out.
   """
   @type request ::
           {:lookup_or_start | :start, from, key :: term, work :: term}
           | {:replace | :replacement, from, key :: nil, work :: term}
-          | {:stop, from}
+          | {:stop, from | nil}
           | registration
 
   @typedoc "A process is to have the id. `parent` is that of one that asks for itself."
@@ -121,8 +121,8 @@ defmodule GenRegistry.Schedule do
     %__MODULE__{max_starting: max_starting, waiting?: waiting?}
   end
 
-  @doc "Who asks."
-  @spec from(request) :: from
+  @doc "Who asks, and waits for a reply."
+  @spec from(request) :: from | nil
   def from(request), do: elem(request, 1)
 
   @doc "Whether anything is under way for an id, or waits to be."
@@ -138,7 +138,7 @@ defmodule GenRegistry.Schedule do
   def unanswered(schedule) do
     Enum.flat_map(TermMap.values(schedule.flights), fn {stage, line} ->
       {in_line, _line} = Line.pop_while(line, fn _request -> true end)
-      of_stage(stage) ++ in_line
+      for request <- of_stage(stage) ++ in_line, from(request) != nil, do: request
     end)
   end
 
@@ -200,7 +200,7 @@ defmodule GenRegistry.Schedule do
          {:stop, _} = stop,
          starter
        ) do
-    {put(schedule, id, stage, Line.add(line, ticket, stop, false)), [{:reply, stop, :ok}]}
+    {put(schedule, id, stage, Line.add(line, ticket, {:stop, nil}, false)), [{:reply, stop, :ok}]}
   end
 
   # The worker itself, in its init, takes the name that it is started for; or has another take it.
@@ -502,6 +502,19 @@ defmodule GenRegistry.Schedule do
 
   ## Stops and registrations
 
+  @doc "The worker of an id that is being stopped is told at once, if it has asked for that itself."
+  @spec stops_itself(t, id, worker :: pid) :: {t, [action]}
+  def stops_itself(schedule, id, worker) do
+    case TermMap.fetch!(schedule.flights, id) do
+      {{:stopping, stops}, line} ->
+        {own, others} = Enum.split_with(stops, &match?({:stop, {^worker, _tag}}, &1))
+        {put(schedule, id, {:stopping, others}, line), replies(own, :ok)}
+
+      _ ->
+        {schedule, []}
+    end
+  end
+
   @doc "An id's worker is gone, or there was none, or what a start left is gone."
   @spec stopped(t, id, :ok | {:error, :not_found}) :: {t, [action]}
   def stopped(schedule, id, reply) do
@@ -532,7 +545,9 @@ defmodule GenRegistry.Schedule do
     go_on(schedule, id, line, replies(of_stage(stage), {:error, reason}) ++ actions)
   end
 
-  defp replies(stops, reply), do: for(stop <- Enum.reverse(stops), do: {:reply, stop, reply})
+  defp replies(stops, reply) do
+    for stop <- Enum.reverse(stops), from(stop) != nil, do: {:reply, stop, reply}
+  end
 
   @doc "A process was to have an id, and has it now, or cannot have it."
   @spec registered(t, id, registration, boolean) :: {t, [action]}

@@ -158,12 +158,11 @@ defmodule GenRegistry.Server do
 
   def handle_call({kind, id, args}, from, state)
       when kind in [:lookup_or_start, :start, :replace] and is_list(args) do
-    Requests.start(state, kind, id, from, {:plain, args}, nil)
+    {:noreply, Requests.start(state, kind, id, from, {:plain, args})}
   end
 
-  # As `GenRegistry` itself asks: the arguments are held, the caller waits until the deadline, and may be
-  # in the start that `starter` runs.
-  def handle_call({kind, id, args, deadline, starter} = request, from, state)
+  # As `GenRegistry` itself asks: the arguments are held, and the caller waits until the deadline.
+  def handle_call({kind, id, args, deadline} = request, from, state)
       when kind in [:lookup_or_start, :start, :replace] do
     cond do
       not Held.held?(args) ->
@@ -171,7 +170,7 @@ defmodule GenRegistry.Server do
 
       # A number is less than an atom.
       System.monotonic_time(:millisecond) < deadline ->
-        Requests.start(state, kind, id, from, args, starter)
+        {:noreply, Requests.start(state, kind, id, from, args)}
 
       true ->
         Held.let_go(args)
@@ -179,8 +178,7 @@ defmodule GenRegistry.Server do
     end
   end
 
-  def handle_call({:stop, id}, from, state), do: Requests.stop(state, id, from, nil)
-  def handle_call({:stop, id, starter}, from, state), do: Requests.stop(state, id, from, starter)
+  def handle_call({:stop, id}, from, state), do: {:noreply, Requests.stop(state, id, from)}
 
   def handle_call({:await, id}, from, state) do
     case Table.lookup_alive(state.name, id) do
@@ -189,8 +187,14 @@ defmodule GenRegistry.Server do
     end
   end
 
-  def handle_call({:register, id, pid, parent, starter}, from, state) when is_pid(pid),
-    do: Requests.register(state, id, from, pid, parent, starter)
+  def handle_call({:register, id, pid, parent}, from, state) when is_pid(pid),
+    do: {:noreply, Requests.register(state, id, from, pid, parent)}
+
+  # From a caller that is in a start or an end.
+  def handle_call({:in, {by, _wait} = in_which, request}, from, state)
+      when is_pid(by) and
+             elem(request, 0) in [:lookup_or_start, :start, :replace, :stop, :register],
+      do: handle_call(request, Callers.in_which(from, in_which), state)
 
   def handle_call(question, from, state)
       when question in [:info, :which_children, :count_children] do

@@ -74,7 +74,7 @@ defmodule GenRegistry.Starter do
   It replies to the caller at once, and tells the server by `GenRegistry.Server.started/5`.
   `queued` is for the events: the time in the queue, and metadata of the span. It is `nil` without them.
   """
-  @spec run(pid, GenRegistry.Types.id(), Held.t(), GenServer.from(), {integer, map} | nil) :: :ok
+  @spec run(pid, GenRegistry.Types.id(), Held.t(), Callers.from(), {integer, map} | nil) :: :ok
   def run(starter, id, args, from, queued) do
     tell(starter, {:run, id, args, from, queued})
   end

@@ -328,41 +328,102 @@ defmodule GenRegistry.CirclesTest do
       end
     end
 
-    test "for its own id", %{users: users} do
-      test = self()
+    # What it may ask for its own id, and what it is told.
+    defp own_asks(users) do
+      start = fn -> GenRegistry.start(users, :itself, [plain()], :infinity) end
+      stop = fn -> GenRegistry.stop(users, :itself) end
+      in_task = fn ask -> fn -> ask |> Task.async() |> Task.await(:infinity) end end
+      told = deadlock([{users, :itself}])
 
-      for {ask, told} <- [
-            {fn -> GenRegistry.start(users, :itself, [plain()], :infinity) end,
-             deadlock([{users, :itself}])},
-            {fn -> GenRegistry.lookup_or_start(users, :itself, [plain()], :infinity) end,
-             deadlock([{users, :itself}])},
-            {fn ->
-               start = fn -> GenRegistry.start(users, :itself, [plain()], :infinity) end
-               start |> Task.async() |> Task.await(:infinity)
-             end, deadlock([{users, :itself}])},
-            {fn -> GenRegistry.register_name({users, :itself}, self()) end, :no},
-            {fn -> GenRegistry.stop(users, :itself) end, :ok},
-            {fn ->
-               stop = fn -> GenRegistry.stop(users, :itself) end
-               stop |> Task.async() |> Task.await(:infinity)
-             end, :ok}
-          ] do
-        {:ok, _} = GenRegistry.start(users, :itself, [at_end(test, ask)])
+      [
+        {start, told},
+        {fn -> GenRegistry.lookup_or_start(users, :itself, [plain()], :infinity) end, told},
+        {in_task.(start), told},
+        {fn -> GenRegistry.register_name({users, :itself}, self()) end, :no},
+        {stop, :ok},
+        {in_task.(stop), :ok}
+      ]
+    end
+
+    test "for its own id", %{users: users} do
+      for {ask, told} <- own_asks(users) do
+        {:ok, _} = GenRegistry.start(users, :itself, [at_end(self(), ask)])
         assert GenRegistry.stop(users, :itself) == :ok
         assert_received {:told, ^told}
       end
     end
 
     test "for one whose start waits for its end", %{users: users, guilds: guilds} do
-      test = self()
-      again = asking(users, 1, plain())
-
-      ask = fn -> GenRegistry.start(guilds, 1, [again], :infinity) end
-      {:ok, _} = GenRegistry.start(users, 1, [at_end(test, ask)])
+      {:ok, _} = GenRegistry.start(users, 1, [at_end(self(), asking_back(users, guilds))])
       assert GenRegistry.stop(users, 1) == :ok
       assert_received {:told, told}
       assert told == deadlock([{users, 1}, {guilds, 1}])
     end
+
+    defp asking_back(users, guilds) do
+      again = asking(users, 1, plain())
+      fn -> GenRegistry.start(guilds, 1, [again], :infinity) end
+    end
+  end
+
+  describe "what a start leaves that has killed its starter, and asks in its terminate" do
+    defp kills_its_starter(at_end) do
+      start_link = fn ->
+        {:ok, _pid} = LifecycleWorker.start_link(at_end)
+        Process.exit(self(), :kill)
+        hang()
+      end
+
+      [:answer, start_link]
+    end
+
+    defp start_and_kill(registry, id, at_end) do
+      answer = GenRegistry.start(registry, id, kills_its_starter(at_end), :infinity)
+      assert answer == {:error, {:starter_died, :killed}}
+    end
+
+    # It does so at once: perhaps before anybody knows of that starter's death.
+    test "for its own id", %{users: users} do
+      for _ <- 1..20, {ask, told} <- own_asks(users) do
+        start_and_kill(users, :itself, at_end(self(), ask))
+        assert_receive {:told, ^told}, 60_000
+      end
+
+      assert {:ok, _} = GenRegistry.start(users, :itself, [plain()], :infinity)
+    end
+
+    test "for one whose start waits for its end", %{users: users, guilds: guilds} do
+      for _ <- 1..20 do
+        start_and_kill(users, 1, at_end(self(), asking_back(users, guilds)))
+        assert_receive {:told, {:error, {:deadlock, circle}}}, 60_000
+        assert Enum.sort(circle) == Enum.sort([{users, 1}, {guilds, 1}])
+      end
+    end
+  end
+
+  test "a start that is to be stopped by itself is told so once", %{users: users} do
+    test = self()
+
+    init = fn ->
+      # It outlives the start.
+      spawn(fn ->
+        send(test, {:told, self(), GenRegistry.stop(users, :itself)})
+        hang()
+      end)
+
+      wait(test, :init)
+      {:ok, nil}
+    end
+
+    start = ask(:start, users, :itself, [init])
+    pid = reached(:init)
+    assert_receive {:told, asker, :ok}
+    go(pid)
+    assert answer(start) == {:ok, pid}
+    # It ends as the next thing that is done for its id.
+    assert GenRegistry.stop(users, :itself) in [:ok, {:error, :not_found}]
+    :sys.get_state(users)
+    assert Process.info(asker, :messages) == {:messages, []}
   end
 
   test "an end that a start waits for needs no place, nor do the starts in it", %{users: users} do
@@ -380,132 +441,5 @@ defmodule GenRegistry.CirclesTest do
     args = in_init(fn -> :ok = GenRegistry.stop(users, :old) end)
     assert {:ok, _} = GenRegistry.start(users, :new, args, :infinity)
     assert_received {:told, {:ok, _}}
-  end
-
-  describe "in doubt" do
-    test "a task that nobody awaits gets the pid", %{users: users} = context do
-      test = self()
-
-      init = fn ->
-        Task.async(fn -> send(test, {:told, asks_for_itself(context).()}) end)
-        wait(test, :init)
-        {:ok, nil}
-      end
-
-      start = ask(:start, users, :itself, [init])
-      pid = reached(:init)
-      # It has looked as often as it does.
-      StartSteps.eventually(fn -> :sys.get_state(users).schedule.tickets == 2 end)
-      go(pid)
-      assert answer(start) == {:ok, pid}
-      assert_receive {:told, {:error, {:already_started, ^pid}}}, 60_000
-    end
-
-    for {how, await} <- [
-          {"one", quote(do: &Task.await(&1, :infinity))},
-          {"some", quote(do: &hd(Task.await_many([&1], :infinity)))}
-        ] do
-      test "a task beside those that are awaited gets it too (#{how})",
-           %{users: users} = context do
-        test = self()
-
-        init = fn ->
-          Task.async(fn -> send(test, {:told, asks_for_itself(context).()}) end)
-          unquote(await).(Task.async(fn -> wait(test, :awaited) end))
-          {:ok, nil}
-        end
-
-        start = ask(:start, users, :itself, [init])
-        awaited = reached(:awaited)
-        StartSteps.eventually(fn -> :sys.get_state(users).schedule.tickets == 2 end)
-        go(awaited)
-        assert {:ok, pid} = answer(start)
-        assert_receive {:told, {:error, {:already_started, ^pid}}}, 60_000
-      end
-    end
-
-    test "so does a process that an earlier start left behind", %{users: users} = context do
-      test = self()
-
-      left = fn ->
-        ask = asks_for_itself(context)
-
-        spawn(fn ->
-          receive do
-            :ask -> send(test, {:told, ask.()})
-          end
-        end)
-      end
-
-      start_link = fn ->
-        send(test, {:left, left.()})
-        LifecycleWorker.start_link(plain())
-      end
-
-      assert {:ok, other} = GenRegistry.start(users, :other, [:answer, start_link])
-      assert_received {:left, left}
-      start = ask(:start, users, :itself, [held(:init)])
-      pid = reached(:init)
-      assert starter(pid) == starter(other)
-      send(left, :ask)
-      StartSteps.eventually(fn -> :sys.get_state(users).schedule.tickets == 3 end)
-      go(pid)
-      assert answer(start) == {:ok, pid}
-      assert_receive {:told, {:error, {:already_started, ^pid}}}, 60_000
-    end
-
-    test "one whose id has its process already is as good as answered", context do
-      %{users: users, guilds: guilds} = context
-      test = self()
-
-      # It starts a guild, and has asked for the user, which the registry has not read yet.
-      starting_guild =
-        spawn_link(fn ->
-          table = :sys.get_state(guilds).table
-          :ok = GenRegistry.Table.begin_start(table, 1)
-          send(test, {:closed, GenRegistry.Table.begin_wait(self(), users, 1)})
-          receive do: (:end -> GenRegistry.Table.end_start(table, self()))
-        end)
-
-      assert_receive {:closed, []}
-
-      init = fn take? ->
-        fn ->
-          if take?, do: :yes = GenRegistry.register_name({users, 1}, self())
-          init = held(:guild, {:ok, nil}, test)
-
-          {:stop,
-           try do
-             GenRegistry.start(guilds, 1, [init], 300)
-           catch
-             :exit, {reason, _call} -> reason
-           end}
-        end
-      end
-
-      told = GenRegistry.start(users, 1, [init.(false)], :infinity)
-      assert told == {:error, deadlock([{guilds, 1}, {users, 1}])}
-      assert GenRegistry.start(users, 1, [init.(true)], :infinity) == {:error, :timeout}
-      go(reached(:guild))
-      monitor = watch(starting_guild)
-      send(starting_guild, :end)
-      assert ended_of(monitor) == :normal
-    end
-
-    defp ended_of(monitor) do
-      receive do: ({:DOWN, ^monitor, _, _, reason} -> reason)
-    end
-
-    test "one that waits for another's start, which does not wait for it, is told nothing",
-         context do
-      %{users: users, guilds: guilds} = context
-      held = ask(:start, guilds, 1, [held(:guild)])
-      guild = reached(:guild)
-      user = ask(:start, users, 1, [asking(guilds, 1, plain())])
-      StartSteps.eventually(fn -> :sys.get_state(guilds).schedule.tickets == 2 end)
-      go(guild)
-      assert answer(held) == {:ok, guild}
-      assert {:ok, _} = answer(user)
-    end
   end
 end

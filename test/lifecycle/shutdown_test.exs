@@ -237,6 +237,25 @@ defmodule GenRegistry.ShutdownTest do
       refute_received {:queued, _}
     end
 
+    test "a caller is answered once, though its start goes on", context do
+      registry = registry(context)
+      test = self()
+      args = [held(:init)]
+
+      asker =
+        spawn_link(fn ->
+          send(test, {:told, GenRegistry.start(registry, :id, args, :infinity)})
+          hang()
+        end)
+
+      in_start = reached(:init)
+      ending = ask(fn -> end_registry(registry) end)
+      assert_receive {:told, {:error, :shutdown}}, 60_000
+      go(in_start)
+      assert answer(ending) == :ok
+      assert Process.info(asker, :messages) == {:messages, []}
+    end
+
     test "a worker that waits for another one is told, and ends well", context do
       registry = registry(context, worker_shutdown: :infinity, max_starting: 1)
       test = self()

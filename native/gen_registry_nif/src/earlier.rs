@@ -215,7 +215,8 @@ fn track<'a>(env: Env<'a>, Which(registry): Which, pid: LocalPid, parent: Term<'
     both.is_some_and(|(registry, worker)| registry.track(env, worker))
 }
 
-/// Whether a process of the registry's name is busy with its end for this id.
+/// Whether a process of the registry's name is busy with its end for this id, or is a starter that is dead:
+/// then what its start has left is to end.
 fn ends<'a>(
     env: Env<'a>,
     [registry, id, pid]: [Term<'a>; 3],
@@ -226,7 +227,9 @@ fn ends<'a>(
     let busy = STARTS.busy(pid);
     let ends = with_id(id, limit, |id| {
         busy.is_some_and(|busy| {
-            busy.does == Does::End && busy.name == registry.name && busy.hash == STARTS.hash(id)
+            busy.name == registry.name
+                && busy.hash == STARTS.hash(id)
+                && (busy.does == Does::End || !is_alive(env, pid))
         })
     });
     Ok(ends?.encode(env))

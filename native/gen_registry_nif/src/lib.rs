@@ -60,6 +60,7 @@ mod atoms {
         dead,
         done,
         ending,
+        died,
         gone,
         guest,
         idle,

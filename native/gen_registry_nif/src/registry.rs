@@ -16,7 +16,7 @@ use registry_table::{
 use rustler::{Env, LocalPid, Monitor, Resource, ResourceArc, Term};
 
 use crate::copied::Copied;
-use crate::starts::{STARTS, void};
+use crate::starts::{STARTS, died, void};
 use crate::words::{pid_from_local, pid_to_local};
 
 /// The registries of this VM by their names' atoms.
@@ -283,9 +283,11 @@ impl Registry {
         if (any(&self.starts) || any(&self.ends))
             && let Some(busy) = STARTS.died(pid, self.number)
         {
-            void(&busy, pid);
             if busy.does == Does::End {
+                void(&busy, pid);
                 self.ends.fetch_sub(1, Ordering::Relaxed);
+            } else {
+                died(pid);
             }
         }
         if pid == self.owner {

@@ -9,7 +9,7 @@ use rustler::{Encoder, Env, Error, NifResult, ResourceArc, Term};
 use crate::atoms;
 use crate::copied::Copied;
 use crate::hot::{Failed, with_id};
-use crate::registry::{NAMES, Registry};
+use crate::registry::{NAMES, Registry, is_alive};
 use crate::words::{from_word, pid_from_local, pid_from_term, pid_to_term, term_word};
 
 /// Which processes of this VM are busy.
@@ -22,6 +22,11 @@ static WAITS: Waits<Arc<Wanted>> = Waits::new();
 struct Wanted {
     name: u64,
     id: Copied,
+}
+
+/// A process has died in a start, which is not over: itself it waits no more.
+pub fn died(pid: Pid) {
+    WAITS.forget(pid);
 }
 
 /// Nobody waits any more on behalf of a process, which is not busy with this any more.
@@ -63,11 +68,7 @@ fn busy_among<'a>(env: Env<'a>, way: Term<'a>) -> Term<'a> {
         return atoms::idle().to_term(env);
     }
     let way = pids(way);
-    // One that has died starts nothing any more.
-    let busy = |(nth, &pid): (usize, &Pid)| {
-        let busy = STARTS.busy(pid)?;
-        (busy.does != Does::DiedInStart).then_some((nth, pid, busy))
-    };
+    let busy = |(nth, &pid): (usize, &Pid)| Some((nth, pid, STARTS.busy(pid)?));
     let Some((nth, pid, busy)) = way.iter().enumerate().find_map(busy) else {
         return atoms::nil().to_term(env);
     };
@@ -76,9 +77,12 @@ fn busy_among<'a>(env: Env<'a>, way: Term<'a>) -> Term<'a> {
     }
     let slot = NAMES.get(busy.name);
     let worker = |&pid: &Pid| slot.is_some_and(|slot| slot.knows(pid));
-    match way[..nth].iter().any(worker) {
-        true => atoms::nil().to_term(env),
-        false => pid_to_term(env, pid),
+    if way[..nth].iter().any(worker) {
+        return atoms::nil().to_term(env);
+    }
+    match is_alive(env, pid) {
+        true => pid_to_term(env, pid),
+        false => (atoms::died(), pid_to_term(env, pid)).encode(env),
     }
 }
 
@@ -93,6 +97,7 @@ fn begin_wait<'a>(
     let name = term_word(name);
     let wanted = flight(name, id, limit)?;
     let own = || STARTS.busy(by).and_then(|busy| busy.flight());
+    let mut number = None;
     if let (Some(own_now), Some(wanted)) = (own(), wanted) {
         let id = Copied::of(id);
         let wait = Wait {
@@ -101,9 +106,9 @@ fn begin_wait<'a>(
             wanted,
             what: Arc::new(Wanted { name, id }),
         };
-        WAITS.begin(pid, wait, || own() == Some(own_now));
+        number = WAITS.begin(pid, wait, || own() == Some(own_now));
     }
-    Ok(circle(env, pid, &[]))
+    Ok((number, circle(env, pid, &[])).encode(env))
 }
 crate::hot::nif!(c"begin_wait", 3, begin_wait);
 
@@ -141,9 +146,9 @@ fn ids<'a>(env: Env<'a>, circle: &[Wait<Arc<Wanted>>]) -> Term<'a> {
 }
 
 #[rustler::nif]
-fn end_wait(pid: Term<'_>) -> rustler::Atom {
-    if let Some(pid) = pid_from_term(pid) {
-        WAITS.end(pid);
+fn end_wait(pid: Term<'_>, number: Term<'_>) -> rustler::Atom {
+    if let (Some(pid), Ok(number)) = (pid_from_term(pid), number.decode()) {
+        WAITS.end(pid, number);
     }
     atoms::ok()
 }

@@ -33,8 +33,11 @@ pub struct Waits<T> {
 }
 
 struct All<T> {
-    by_pid: HashMap<u64, Wait<T>>,
+    /// With their numbers.
+    by_pid: HashMap<u64, (u64, Wait<T>)>,
     by_own: HashMap<Flight, Vec<u64>>,
+    /// How many waits have begun.
+    begun: u64,
 }
 
 impl<T: Clone> Waits<T> {
@@ -45,6 +48,7 @@ impl<T: Clone> Waits<T> {
                 Mutex::new(All {
                     by_pid: HashMap::new(),
                     by_own: HashMap::new(),
+                    begun: 0,
                 })
             }),
             count: AtomicUsize::new(0),
@@ -52,24 +56,39 @@ impl<T: Clone> Waits<T> {
     }
 
     /// A process begins to wait, if `still` says that what cannot go on is still under way: what ends
-    /// after that removes the wait by [`Self::void`].
-    pub fn begin(&self, pid: Pid, wait: Wait<T>, still: impl FnOnce() -> bool) {
-        drop(self.change(|all| {
+    /// after that removes the wait by [`Self::void`]. Returns the number of the wait, which no other has.
+    pub fn begin(&self, pid: Pid, wait: Wait<T>, still: impl FnOnce() -> bool) -> Option<u64> {
+        let (number, _before) = self.change(|all| {
             if !still() {
-                return None;
+                return (None, None);
             }
             let before = all.remove(pid.word());
+            all.begun += 1;
             all.by_own.entry(wait.own).or_default().push(pid.word());
-            all.by_pid.insert(pid.word(), wait);
-            before
-        }));
+            all.by_pid.insert(pid.word(), (all.begun, wait));
+            (Some(all.begun), before)
+        });
+        number
     }
 
-    /// A process waits no more.
-    pub fn end(&self, pid: Pid) {
-        if !self.is_empty() {
-            drop(self.change(|all| all.remove(pid.word())));
+    /// A process is answered what it waited for with this number. It may wait for something else by now.
+    pub fn end(&self, pid: Pid, number: u64) {
+        self.end_if(pid, |now| now == number);
+    }
+
+    /// A process is dead.
+    pub fn forget(&self, pid: Pid) {
+        self.end_if(pid, |_number| true);
+    }
+
+    fn end_if(&self, pid: Pid, ends: impl FnOnce(u64) -> bool) {
+        if self.is_empty() {
+            return;
         }
+        drop(self.change(|all| {
+            let &(number, _) = all.by_pid.get(&pid.word())?;
+            ends(number).then(|| all.remove(pid.word()))
+        }));
     }
 
     /// Nobody waits any more on behalf of this process, which is not busy with this any more.
@@ -79,7 +98,7 @@ impl<T: Clone> Waits<T> {
         }
         drop(self.change(|all| {
             let mut waiting = all.by_own.get(&own).cloned().unwrap_or_default();
-            waiting.retain(|pid| all.by_pid[pid].by == by);
+            waiting.retain(|pid| all.by_pid[pid].1.by == by);
             let removed = waiting.into_iter().map(|pid| all.remove(pid));
             removed.collect::<Vec<_>>()
         }));
@@ -133,7 +152,7 @@ impl<T: Clone> Default for Waits<T> {
 
 impl<T: Clone> All<T> {
     fn remove(&mut self, pid: u64) -> Option<Wait<T>> {
-        let wait = self.by_pid.remove(&pid)?;
+        let (_, wait) = self.by_pid.remove(&pid)?;
         if let Some(waiting) = self.by_own.get_mut(&wait.own) {
             waiting.retain(|&other| other != pid);
             if waiting.is_empty() {
@@ -145,6 +164,7 @@ impl<T: Clone> All<T> {
 
     fn closed(&self, circle: &[Pid]) -> Vec<Wait<T>> {
         let waits = circle.iter().map(|pid| self.by_pid.get(&pid.word()));
+        let waits = waits.map(|found| found.map(|(_, wait)| wait));
         let waits = waits.collect::<Option<Vec<_>>>().unwrap_or_default();
         let next = waits.iter().skip(1).chain(waits.first());
         let closed = waits
@@ -156,7 +176,7 @@ impl<T: Clone> All<T> {
     }
 
     fn circle(&self, pid: u64, others: &HashSet<u64>) -> Vec<(Pid, Wait<T>)> {
-        let Some(first) = self.by_pid.get(&pid).filter(|_| !others.contains(&pid)) else {
+        let Some((_, first)) = self.by_pid.get(&pid).filter(|_| !others.contains(&pid)) else {
             return Vec::new();
         };
         let mut seen = HashSet::new();
@@ -164,7 +184,7 @@ impl<T: Clone> All<T> {
         let mut met = vec![(pid, 0)];
         let mut place = 0;
         while let Some(&(pid, _)) = met.get(place).filter(|_| place < MOST) {
-            let wanted = self.by_pid[&pid].wanted;
+            let wanted = self.by_pid[&pid].1.wanted;
             if wanted == first.own {
                 return self.way_to(&met, place);
             }
@@ -182,7 +202,7 @@ impl<T: Clone> All<T> {
         let mut way = Vec::new();
         loop {
             let (pid, before) = met[place];
-            way.extend(Pid::new(pid).map(|pid| (pid, self.by_pid[&pid.word()].clone())));
+            way.extend(Pid::new(pid).map(|pid| (pid, self.by_pid[&pid.word()].1.clone())));
             if place == 0 {
                 way.reverse();
                 return way;
@@ -223,15 +243,17 @@ mod tests {
         }
 
         /// The starter of `own`, which has its number, waits for `wanted`, or has `pid` wait.
-        fn wait(&self, pid: u64, own: u64, wanted: u64) {
+        fn wait(&self, pid: u64, own: u64, wanted: u64) -> u64 {
             let wait = Wait {
                 by: Pid::new(own).expect("not zero"),
                 own: self.flight(own),
                 wanted: self.flight(wanted),
                 what: wanted,
             };
-            self.waits
+            let number = self
+                .waits
                 .begin(Pid::new(pid).expect("not zero"), wait, || true);
+            number.expect("it is busy")
         }
 
         fn circle(&self, pid: u64) -> Vec<u64> {
@@ -319,8 +341,17 @@ mod tests {
         let world = World::new();
         let pid = |word| Pid::new(word).expect("not zero");
         world.wait(1, 1, 2);
+        let before = world.wait(2, 2, 1);
+        world.waits.end(pid(2), before);
+        assert_eq!(world.circle(1), []);
         world.wait(2, 2, 1);
-        world.waits.end(pid(2));
+        world.waits.end(pid(2), before);
+        assert_eq!(
+            world.circle(1),
+            [2, 1],
+            "an answer that is late ends no other wait"
+        );
+        world.waits.forget(pid(2));
         assert_eq!(world.circle(1), []);
         world.wait(2, 2, 1);
         assert_eq!(world.circle(1), [2, 1]);
@@ -339,7 +370,7 @@ mod tests {
         let pid = Pid::new(1).expect("not zero");
         let mut wait = world.waits.break_circle(&[pid]).remove(0);
         wait.what = 7;
-        world.waits.begin(pid, wait, || false);
+        assert_eq!(world.waits.begin(pid, wait, || false), None);
         assert_eq!(world.circle(1), []);
     }
 }

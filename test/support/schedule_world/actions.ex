@@ -125,7 +125,7 @@ defmodule ScheduleWorld.Actions do
     put_starter(world, starter, :starting)
   end
 
-  # Stops are not in a line any more; but a worker's own one stays there, though it is answered.
+  # Stops are not in a line any more.
   defp answer(world, {:stop, _} = request), do: answered(world, request)
 
   defp answer(world, request) do
@@ -140,7 +140,7 @@ defmodule ScheduleWorld.Actions do
 
   def answered(world, request) do
     from = from(request)
-    assert from not in world.answered or from in world.own_stops, "answered twice"
+    assert from not in world.answered, "answered twice"
     answered = MapSet.put(world.answered, from)
     %{world | answered: answered, waiting: Map.delete(world.waiting, from)}
   end
@@ -237,14 +237,15 @@ defmodule ScheduleWorld.Actions do
 
   def stopped(world, id, reply) do
     {{_what, stops}, world} = pop_in(world.ending[id])
-    expected = for stop <- stops, do: {:reply, stop, reply}
+    expected = for stop <- stops, from(stop) != nil, do: {:reply, stop, reply}
     decided(world, :stopped, expected, &Schedule.stopped(&1, id, reply))
   end
 
   def not_supervised(world, id, pid) do
     see(:not_supervised)
     {{_what, stops}, world} = pop_in(world.ending[id])
-    expected = for stop <- stops, do: {:reply, stop, {:error, :not_supervised}}
+    expected = for stop <- stops, from(stop) != nil, do: {:reply, stop, {:error, :not_supervised}}
+
     expected = expected ++ served(world, id, pid)
     decided(world, :not_supervised, expected, &Schedule.not_supervised(&1, id, pid))
   end

@@ -171,10 +171,11 @@ defmodule ScheduleWorld.Events do
   end
 
   # It is answered at once, and keeps its turn.
-  defp own_stop(world, id, {:stop, from} = stop, starter) do
+  defp own_stop(world, id, {:stop, _} = stop, starter) do
     if starter != nil and match?(%{^id => %{starter: ^starter}}, world.runs) do
       see(:own_stop)
-      {[{:reply, stop, :ok}], %{world | own_stops: MapSet.put(world.own_stops, from)}}
+      line = List.delete(line(world, id), stop) ++ [{:stop, nil}]
+      {[{:reply, stop, :ok}], put_line(world, id, line)}
     else
       {[], world}
     end

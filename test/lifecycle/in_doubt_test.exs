@@ -1,0 +1,185 @@
+defmodule GenRegistry.InDoubtTest do
+  @moduledoc """
+  Who only may be in a circle of starts, see `GenRegistry.CirclesTest`: it is told so when that is certain, and
+  waits meanwhile.
+  """
+
+  use ExUnit.Case, async: true
+
+  import Lifecycle
+
+  @moduletag :capture_log
+
+  setup context do
+    users = registry(context, max_starting: 1, worker_shutdown: :infinity)
+    guilds = Module.concat(users, Guilds)
+
+    start_supervised!(
+      {GenRegistry,
+       worker_module: LifecycleWorker, name: guilds, max_starting: 1, worker_shutdown: :infinity}
+    )
+
+    {:ok, users: users, guilds: guilds}
+  end
+
+  # An init that asks for another one, which has this init, and ends as that does.
+  defp asking(registry, id, init) do
+    fn ->
+      case GenRegistry.lookup_or_start(registry, id, [init], :infinity) do
+        {:ok, _} -> {:ok, nil}
+        {:error, reason} -> {:stop, reason}
+      end
+    end
+  end
+
+  defp deadlock(ids), do: {:error, {:deadlock, ids}}
+
+  defp asks_for_itself(%{users: users}),
+    do: fn -> GenRegistry.start(users, :itself, [plain()], :infinity) end
+
+  test "a task that nobody awaits gets the pid", %{users: users} = context do
+    test = self()
+
+    init = fn ->
+      Task.async(fn -> send(test, {:told, asks_for_itself(context).()}) end)
+      wait(test, :init)
+      {:ok, nil}
+    end
+
+    start = ask(:start, users, :itself, [init])
+    pid = reached(:init)
+    # It has looked as often as it does.
+    StartSteps.eventually(fn -> :sys.get_state(users).schedule.tickets == 2 end)
+    go(pid)
+    assert answer(start) == {:ok, pid}
+    assert_receive {:told, {:error, {:already_started, ^pid}}}, 60_000
+  end
+
+  test "a task that is awaited at last is told then", %{users: users} = context do
+    test = self()
+
+    init = fn ->
+      task = Task.async(asks_for_itself(context))
+      wait(test, :init)
+      {:error, reason} = Task.await(task, :infinity)
+      {:stop, reason}
+    end
+
+    start = ask(:start, users, :itself, [init])
+    pid = reached(:init)
+    # It has looked, in vain, and waits.
+    StartSteps.eventually(fn -> :sys.get_state(users).schedule.tickets == 2 end)
+    go(pid)
+    assert answer(start) == deadlock([{users, :itself}])
+    # Nor is anything left of what the task has asked for.
+    assert GenRegistry.lookup(users, :itself) == {:error, :not_found}
+    assert %{starting: 0, queued: 0} = GenRegistry.info(users)
+  end
+
+  for {how, await} <- [
+        {"one", quote(do: &Task.await(&1, :infinity))},
+        {"some", quote(do: &hd(Task.await_many([&1], :infinity)))}
+      ] do
+    test "a task beside those that are awaited gets it too (#{how})",
+         %{users: users} = context do
+      test = self()
+
+      init = fn ->
+        Task.async(fn -> send(test, {:told, asks_for_itself(context).()}) end)
+        unquote(await).(Task.async(fn -> wait(test, :awaited) end))
+        {:ok, nil}
+      end
+
+      start = ask(:start, users, :itself, [init])
+      awaited = reached(:awaited)
+      StartSteps.eventually(fn -> :sys.get_state(users).schedule.tickets == 2 end)
+      go(awaited)
+      assert {:ok, pid} = answer(start)
+      assert_receive {:told, {:error, {:already_started, ^pid}}}, 60_000
+    end
+  end
+
+  test "so does a process that an earlier start left behind", %{users: users} = context do
+    test = self()
+
+    left = fn ->
+      ask = asks_for_itself(context)
+
+      spawn(fn ->
+        receive do
+          :ask -> send(test, {:told, ask.()})
+        end
+      end)
+    end
+
+    start_link = fn ->
+      send(test, {:left, left.()})
+      LifecycleWorker.start_link(plain())
+    end
+
+    assert {:ok, other} = GenRegistry.start(users, :other, [:answer, start_link])
+    assert_received {:left, left}
+    start = ask(:start, users, :itself, [held(:init)])
+    pid = reached(:init)
+    assert starter(pid) == starter(other)
+    send(left, :ask)
+    StartSteps.eventually(fn -> :sys.get_state(users).schedule.tickets == 3 end)
+    go(pid)
+    assert answer(start) == {:ok, pid}
+    assert_receive {:told, {:error, {:already_started, ^pid}}}, 60_000
+  end
+
+  test "one whose id has its process already is as good as answered", context do
+    %{users: users, guilds: guilds} = context
+    test = self()
+
+    # It starts a guild, and has asked for the user, which the registry has not read yet.
+    starting_guild =
+      spawn_link(fn ->
+        table = :sys.get_state(guilds).table
+        :ok = GenRegistry.Table.begin_start(table, 1)
+        send(test, {:begun, GenRegistry.Table.begin_wait(self(), users, 1)})
+        receive do: (:end -> GenRegistry.Table.end_start(table, self()))
+      end)
+
+    assert_receive {:begun, {wait, []}} when is_integer(wait)
+
+    init = fn take? ->
+      fn ->
+        if take?, do: :yes = GenRegistry.register_name({users, 1}, self())
+        init = held(:guild, {:ok, nil}, test)
+
+        {:stop,
+         try do
+           GenRegistry.start(guilds, 1, [init], 300)
+         catch
+           :exit, {reason, _call} -> reason
+         end}
+      end
+    end
+
+    told = GenRegistry.start(users, 1, [init.(false)], :infinity)
+    assert told == {:error, deadlock([{guilds, 1}, {users, 1}])}
+    assert GenRegistry.start(users, 1, [init.(true)], :infinity) == {:error, :timeout}
+    go(reached(:guild))
+    monitor = watch(starting_guild)
+    send(starting_guild, :end)
+    assert ended_of(monitor) == :normal
+  end
+
+  defp ended_of(monitor) do
+    receive do: ({:DOWN, ^monitor, _, _, reason} -> reason)
+  end
+
+  test "one that waits for another's start, which does not wait for it, is told nothing",
+       context do
+    %{users: users, guilds: guilds} = context
+    held = ask(:start, guilds, 1, [held(:guild)])
+    guild = reached(:guild)
+    user = ask(:start, users, 1, [asking(guilds, 1, plain())])
+    StartSteps.eventually(fn -> :sys.get_state(guilds).schedule.tickets == 2 end)
+    go(guild)
+    assert answer(held) == {:ok, guild}
+    assert {:ok, _} = answer(user)
+  end
+end
