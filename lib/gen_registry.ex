@@ -400,9 +400,8 @@ defmodule GenRegistry do
   one registry or in several; nor a worker that is being stopped, and asks in its `terminate/2` for what
   waits for its end. (What it has asked for before it was told to end does not count.) One caller of each circle is told so at once. It has first the id that this one asked
   for, then what that one waits for, each once. In doubt nobody is told, and all wait as long as their
-  timeouts say: so it is for processes that the start does not visibly wait for, within some milliseconds
-  after they have asked (it does for an init under OTP's behaviours, and for the tasks that it awaits at that
-  time: not for the second of two that it awaits one after the other), for callers
+  timeouts say: so it is while the start does not visibly wait for one of these processes (it does for an init
+  under OTP's behaviours, and for a task while it awaits that; from time to time it is looked again), for callers
   on other nodes, and for ids of which the VM makes the hash (see `t:GenRegistry.Types.id/0`).
 
       iex> {:ok, pid} = GenRegistry.lookup_or_start(ExampleWorker, "id", [])
