@@ -143,6 +143,13 @@ PARTS = [
         [Plot("An event, by what is in flight", "of", "in_flight")],
     ),
     Part(
+        "waiters",
+        "Waiters",
+        ["of", "waiters"],
+        "A start, one after the other, while so many processes wait by `await` for one other id, or each "
+        "for one of its own; beside a registry in the same VM for which nobody waits, in turn.",
+    ),
+    Part(
         "mass_death",
         "Mass death",
         ["workers", "of"],

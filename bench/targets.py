@@ -249,6 +249,11 @@ TARGETS = [
         ["of"],
     ),
     Target(
+        "a start while 100,000 wait for other ids",
+        [AtMost("waiters", 1.2, {}, " what it takes when nobody waits", " times", "nobody waits")],
+        ["of"],
+    ),
+    Target(
         "mass death of 100,000 workers",
         [
             Faster("mass_death", 1, {"of": ["until the count is 0", "restart of all"]}),

@@ -941,7 +941,7 @@ defmodule GenRegistry.ViaTest do
     end
 
     test "in strangers' calls change nothing", %{registry: registry} do
-      for message <- [{:register, :id, :name, nil, nil}, {:register, :id}] do
+      for message <- [{:register, :id, :name, nil}, {:register, :id}] do
         assert GenServer.call(registry, message) == {:error, :unknown_call}
       end
 
@@ -949,7 +949,7 @@ defmodule GenRegistry.ViaTest do
       starts = ask(:start, registry, :id, [held(:init)])
       init = reached(:init)
       assert GenRegistry.register_name({registry, :other}, self()) == :yes
-      lie = {:register, :id, self(), starter(init), nil}
+      lie = {:register, :id, self(), starter(init)}
       assert GenServer.call(registry, lie) == :no
       go(init)
       assert answer(starts) == {:ok, init}
