@@ -22,7 +22,8 @@ defmodule ScheduleWorld do
     # What starters do in truth, and which have died.
     doing: %{},
     dead_starters: MapSet.new(),
-    # Ids to what is being ended, and to the stops that this answers.
+    # Ids to what is being ended, and to the stops that this answers; or to the `{:replacing, request}` for
+    # which it is.
     ending: %{},
     # Registrations that are being carried out, by id.
     registering: %{},
@@ -67,8 +68,9 @@ defmodule ScheduleWorld do
 
   def start?(request), do: elem(request, 0) in [:lookup_or_start, :start]
 
-  # Callers who wait for their request. A stop goes on without its caller.
-  def live?(request), do: match?({:stop, _}, request) or waiting?(from(request))
+  # Callers who wait for their request. A stop goes on without its caller, as what replaces a worker does.
+  def live?(request),
+    do: elem(request, 0) in [:stop, :replacement] or waiting?(from(request))
 
   # Ids that have a line, but of which nothing runs or ends: they wait for a place.
   def queued(world) do

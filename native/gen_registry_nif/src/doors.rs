@@ -16,6 +16,7 @@ use rustler::{Encoder, Env, ResourceArc, Term};
 use crate::hot::{Failed, with_id};
 use crate::memory::Allocator;
 use crate::registry::Registry;
+use crate::timeslice::timed;
 
 /// What is known of a point in the code.
 #[derive(Default)]
@@ -194,17 +195,17 @@ fn insert<'a>(
     };
     let pid = made_up(number).ok_or(Failed::BadArg)?;
     let done = with_id(id, limit, |id| {
-        let table = registry.table();
-        table.insert(id, Worker { pid, parent: None }).is_ok()
+        let worker = Worker { pid, parent: None };
+        timed(env, || registry.table().insert(id, worker).is_ok())
     })?;
     Ok(done.encode(env))
 }
 crate::hot::nif!(c"door_insert", 3, insert);
 
 #[rustler::nif]
-fn door_down(registry: ResourceArc<Registry>, number: u64) {
+fn door_down(env: Env<'_>, registry: ResourceArc<Registry>, number: u64) {
     if let Some(pid) = made_up(number) {
-        registry.forget(pid);
+        timed(env, || registry.forget(pid));
     }
 }
 

@@ -9,6 +9,7 @@ use crate::atoms;
 use crate::hot::{self, Failed, with_id};
 use crate::registry::{Enter, NAMES, Registry, Slot, is_alive};
 use crate::starts::STARTS;
+use crate::timeslice::timed;
 use crate::unflatten::{size, to_term};
 use crate::words::{from_word, pid_from_local, pid_from_term, pid_to_term, term_word};
 use crate::{is_guest, scan_table, worker_to_term};
@@ -206,13 +207,13 @@ fn worker(pid: LocalPid, parent: Term<'_>) -> Option<Worker> {
 #[rustler::nif]
 fn refuse<'a>(env: Env<'a>, Which(registry): Which, pid: LocalPid, parent: Term<'a>) -> bool {
     let both = registry.zip(worker(pid, parent));
-    both.is_some_and(|(registry, worker)| registry.refuse(env, worker))
+    both.is_some_and(|(registry, worker)| timed(env, || registry.refuse(env, worker)))
 }
 
 #[rustler::nif]
 fn track<'a>(env: Env<'a>, Which(registry): Which, pid: LocalPid, parent: Term<'a>) -> bool {
     let both = registry.zip(worker(pid, parent));
-    both.is_some_and(|(registry, worker)| registry.track(env, worker))
+    both.is_some_and(|(registry, worker)| timed(env, || registry.track(env, worker)))
 }
 
 /// Whether a process of the registry's name is busy with its end for this id, or is a starter that is dead:

@@ -37,14 +37,14 @@ mod weigh;
 mod words;
 
 use registry_table::{
-    Conflict, Cursor, Pid, Pinned, Remembered, Stored, Table, Worker, is_stopped, pin,
+    Conflict, Cursor, Id, Pid, Pinned, Remembered, Stored, Table, Worker, is_stopped, pin,
 };
 use rustler::{Encoder, Env, Error, LocalPid, NifResult, ResourceArc, Term};
 
 use crate::copied::Copied;
 use crate::hot::{Failed, with_id};
 use crate::registry::{Enter, NAMES, Opened, Registered, Registry, Slot, is_alive};
-use crate::timeslice::{TERM, charge};
+use crate::timeslice::{TERM, charge, timed};
 use crate::unflatten::{size, to_term};
 use crate::words::{pid_from_local, pid_from_term, pid_to_term, term_word};
 
@@ -183,7 +183,8 @@ fn register<'a>(
         pid,
         parent: pid_from_term(parent),
     };
-    let registered = with_id(id, limit, |id| match registry.register(env, id, worker) {
+    let register = |id: &Id<'_, _>| timed(env, || registry.register(env, id, worker));
+    let registered = with_id(id, limit, |id| match register(id) {
         Registered::Done => atoms::ok().to_term(env),
         Registered::Dead => atoms::dead().to_term(env),
         Registered::Sealed => atoms::closed().to_term(env),
@@ -205,7 +206,8 @@ fn retire<'a>(
     limit: usize,
 ) -> Result<Term<'a>, Failed> {
     let registry: ResourceArc<Registry> = registry.decode()?;
-    with_id(id, limit, |id| match registry.retire(env, id) {
+    let retire = |id: &Id<'_, _>| timed(env, || registry.retire(env, id));
+    with_id(id, limit, |id| match retire(id) {
         Some(guest) if guest.is_guest() => {
             (atoms::guest(), pid_to_term(env, guest.pid)).encode(env)
         }
@@ -218,7 +220,7 @@ hot::nif!(c"retire", 2, retire);
 fn release<'a>(env: Env<'a>, [name, id]: [Term<'a>; 2], limit: usize) -> Result<Term<'a>, Failed> {
     with_id(id, limit, |id| {
         let slot = NAMES.get(term_word(name));
-        match slot.and_then(|slot| slot.release(id)) {
+        match slot.and_then(|slot| timed(env, || slot.release(id))) {
             Some(_) => atoms::ok().to_term(env),
             None => atoms::not_running().to_term(env),
         }

@@ -1,6 +1,7 @@
 //! The work of a call, as the VM's scheduler counts it.
 
 use std::cell::Cell;
+use std::time::Instant;
 
 use rustler::Env;
 use rustler::schedule::consume_timeslice;
@@ -34,6 +35,18 @@ pub fn charge(env: Env<'_>, nanoseconds: usize) {
     if nanoseconds >= LEAST {
         collect(env, nanoseconds);
     }
+}
+
+/// Changes a table, and counts the time that this takes: now and then a part of it grows or shrinks, as all
+/// parts do at about the same time, and that takes some hundred times as long.
+pub fn timed<R>(env: Env<'_>, change: impl FnOnce() -> R) -> R {
+    let begun = Instant::now();
+    let changed = change();
+    charge(
+        env,
+        usize::try_from(begun.elapsed().as_nanos()).unwrap_or(usize::MAX),
+    );
+    changed
 }
 
 /// As [`charge`], of work of any size: for what one call may do often.

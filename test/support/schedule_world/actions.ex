@@ -26,9 +26,9 @@ defmodule ScheduleWorld.Actions do
 
   defp answers?(action), do: is_tuple(action) and elem(action, 0) in [:reply, :share]
 
-  # What those in an id's line are answered who get its process: all up to the first stop.
+  # What those in an id's line are answered who get its process: all up to the first stop or replacement.
   def served(world, id, pid) do
-    for request <- Enum.take_while(line(world, id), &(not match?({:stop, _}, &1))) do
+    for request <- Enum.take_while(line(world, id), &(elem(&1, 0) not in [:stop, :replace])) do
       case elem(request, 0) do
         :start -> {:reply, request, {:error, {:already_started, pid}}}
         :lookup_or_start -> {:reply, request, {:ok, pid}}
@@ -72,6 +72,19 @@ defmodule ScheduleWorld.Actions do
     put_in(put_line(world, id, line).ending[id], {:asked, stops})
   end
 
+  defp decide({:replace, id, request}, world) do
+    [^request | line] = line(world, id)
+    assert waiting?(from(request)), "nobody waits for it"
+    check_nothing_on(world, id)
+    put_in(put_line(world, id, line).ending[id], {{:replacing, request}, []})
+  end
+
+  # Behind a replacement that nobody wants any more.
+  defp decide({:look, id}, world) do
+    check_nothing_on(world, id)
+    put_in(world.ending[id], {:looked, []})
+  end
+
   # By what is being started, in its start, the schedule goes on with that.
   defp decide({:register, id, request}, world) when is_map_key(world.runs, id) do
     put_line(world, id, List.delete(line(world, id), request))
@@ -90,7 +103,8 @@ defmodule ScheduleWorld.Actions do
     check_nothing_on(world, id)
     assert [first | line] = line(world, id), "nobody asked for it"
     assert first == request, "it is not its turn"
-    assert waiting?(from(request)), "nobody waits for it"
+    assert live?(request), "nobody waits for it"
+    unless waiting?(from(request)), do: see(:replacement_of_the_dead)
     assert not is_map_key(world.workers, id), "it has a process"
     put_line(world, id, line)
   end
@@ -202,6 +216,29 @@ defmodule ScheduleWorld.Actions do
     end
   end
 
+  defp carry_out({:replace, id, _request}, world) do
+    case Map.pop(world.workers, id) do
+      {nil, _} ->
+        see(:replaced_nothing)
+        stopped(world, id, {:error, :not_found})
+
+      {{pid, nil}, _} ->
+        not_supervised(world, id, pid)
+
+      {{_pid, _}, workers} ->
+        %{world | workers: workers}
+    end
+  end
+
+  defp carry_out({:look, id}, world) do
+    see(:looked)
+
+    case world.workers do
+      %{^id => {pid, _}} -> not_supervised(world, id, pid)
+      %{} -> stopped(world, id, {:error, :not_found})
+    end
+  end
+
   # In its start, which goes on.
   defp carry_out({:register, id, request}, world) when is_map_key(world.runs, id) do
     {:register, {caller, _} = from, pid, parent} = request
@@ -236,17 +273,25 @@ defmodule ScheduleWorld.Actions do
   end
 
   def stopped(world, id, reply) do
-    {{_what, stops}, world} = pop_in(world.ending[id])
+    {{what, stops}, world} = pop_in(world.ending[id])
     expected = for stop <- stops, from(stop) != nil, do: {:reply, stop, reply}
+    world = replacement_next(world, id, what)
     decided(world, :stopped, expected, &Schedule.stopped(&1, id, reply))
   end
 
   def not_supervised(world, id, pid) do
     see(:not_supervised)
-    {{_what, stops}, world} = pop_in(world.ending[id])
+    {{what, stops}, world} = pop_in(world.ending[id])
+    stops = with {:replacing, request} <- what, do: [request], else: (_ -> stops)
     expected = for stop <- stops, from(stop) != nil, do: {:reply, stop, {:error, :not_supervised}}
 
     expected = expected ++ served(world, id, pid)
     decided(world, :not_supervised, expected, &Schedule.not_supervised(&1, id, pid))
   end
+
+  # Nothing comes in between.
+  defp replacement_next(world, id, {_, {:replace, from, key, work}}),
+    do: put_line(world, id, [{:replacement, from, key, work} | line(world, id)])
+
+  defp replacement_next(world, _id, _what), do: world
 end

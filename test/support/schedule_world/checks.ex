@@ -55,11 +55,15 @@ defmodule ScheduleWorld.Checks do
         assert {what, expected} = world.ending[id]
         assert not match?({:to_sweep, _}, what), "what is left is not cleared away"
         assert Enum.reverse(stops) == expected
+
+      {:replacing, _ticket, request, _nested?} ->
+        assert {{replaces, ^request}, []} = world.ending[id]
+        assert replaces in [:replacing, :replaced]
     end
 
     assert to_list(line) == line(world, id)
 
-    for request <- line(world, id), not match?({:stop, _}, request) do
+    for request <- line(world, id), elem(request, 0) not in [:stop, :replacement] do
       assert from(request) not in world.gave_up, "it gave up"
     end
   end

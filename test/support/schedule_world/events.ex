@@ -11,7 +11,7 @@ defmodule ScheduleWorld.Events do
 
   @ids 1..6
   @keys [nil, :key1, :key1, :key2]
-  @requests [:lookup_or_start, :start, :stop, :register]
+  @requests [:lookup_or_start, :start, :stop, :register, :replace]
 
   # All that has to happen in some sequence.
   @all [
@@ -19,6 +19,11 @@ defmodule ScheduleWorld.Events do
     :start,
     :stop,
     :register,
+    :replace,
+    :replaced,
+    :replaced_nothing,
+    :replacement_of_the_dead,
+    :looked,
     :asked_twice,
     :nested_request,
     :nested_elsewhere,
@@ -154,6 +159,7 @@ defmodule ScheduleWorld.Events do
         :stop -> {:stop, from}
         :register -> {:register, from, {:guest, serial}, nil}
         {:register, parent} -> {:register, from, {:guest, serial}, parent}
+        :replace -> {:replace, from, nil, {:args, serial}}
         start -> {start, from, pick(@keys), {:args, serial}}
       end
 
@@ -161,7 +167,7 @@ defmodule ScheduleWorld.Events do
     see(elem(request, 0))
     world = put_in(world.waiting[from], {id, request})
 
-    if is_map_key(world.workers, id) and elem(request, 0) != :stop do
+    if is_map_key(world.workers, id) and elem(request, 0) not in [:stop, :replace] do
       see(:known_worker)
       answered(world, request)
     else
@@ -185,6 +191,9 @@ defmodule ScheduleWorld.Events do
 
   defp stand_in_line(world, id, request) do
     case {request, world.ending, line(world, id)} do
+      {_, %{^id => {{replaces, _}, []}}, line} when replaces in [:replacing, :replaced] ->
+        put_line(world, id, line ++ [request])
+
       {{:stop, _}, %{^id => {what, stops}}, []} ->
         see(:joined_stop)
         put_in(world.ending[id], {what, stops ++ [request]})
@@ -319,6 +328,13 @@ defmodule ScheduleWorld.Events do
   defp end_ending(world, id) do
     case world.ending[id] do
       {:ended, _} ->
+        world
+
+      {{:replacing, request}, []} ->
+        see(:replaced)
+        post(put_in(world.ending[id], {{:replaced, request}, []}), {:ended, id})
+
+      {{:replaced, _request}, []} ->
         world
 
       {{:remains, starter}, stops} ->
