@@ -43,6 +43,9 @@ defmodule GenRegistry.LineTest do
   defp check(both) do
     assert Line.first(both.line) == List.first(both.list)
     assert Line.nested?(both.line) == (both.nested != [])
+
+    first_nested? = both.list != [] and elem(hd(both.list), 0) in both.nested
+    assert Line.first_nested?(both.line) == first_nested?
     assert to_list(both.line) == both.list
     # What is in no request any more is kept nowhere.
     if both.list == [], do: assert(both.line == Line.new())
@@ -108,8 +111,9 @@ defmodule GenRegistry.LineTest do
   defp request(ticket) do
     from = {Enum.random(1..6), ticket}
 
-    case Enum.random([:start, :start, :start, :lookup_or_start, :stop, :register]) do
+    case Enum.random([:start, :start, :start, :lookup_or_start, :stop, :register, :own_stop]) do
       :stop -> {:stop, from}
+      :own_stop -> {:stop, nil}
       :register -> {:register, from, :guest, nil}
       start -> {start, from, Enum.random([nil, :key1, :key2]), :work}
     end

@@ -152,6 +152,15 @@ defmodule GenRegistry.Line do
   def nested?({:one, _ticket, _request, nested?}), do: nested?
   def nested?(line), do: Tickets.size(line.nested) > 0
 
+  @doc "Whether the first one in the line is."
+  @spec first_nested?(t) :: boolean
+  def first_nested?(%__MODULE__{} = line) do
+    {ticket, _request} = Tickets.first(line.requests)
+    match?({^ticket, _}, Tickets.first(line.nested))
+  end
+
+  def first_nested?(one), do: nested?(one)
+
   defp caller(request) do
     with {caller, _tag} <- Schedule.from(request), do: caller
   end

@@ -298,7 +298,7 @@ defmodule GenRegistry.Schedule do
   defp goes_on?(schedule, request), do: schedule.waiting?.(from(request))
 
   defp start_next(schedule, id, line, ticket, {:replace, _, _, _} = request) do
-    stage = {:replacing, ticket, request, Line.nested?(line)}
+    stage = {:replacing, ticket, request, Line.first_nested?(line)}
     {put(schedule, id, stage, Line.delete(line, ticket, request)), [{:replace, id, request}]}
   end
 
