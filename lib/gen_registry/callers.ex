@@ -2,7 +2,7 @@ defmodule GenRegistry.Callers do
   @moduledoc false
   # What a server knows of those who wait for it: whether they still do, and on whose behalf.
 
-  alias GenRegistry.{Table, TermMap, Types}
+  alias GenRegistry.{Table, TermMap, Types, Waits}
 
   defstruct monitors: %{}, froms: TermMap.new()
 
@@ -10,7 +10,7 @@ defmodule GenRegistry.Callers do
   @type from :: GenServer.from() | {pid, {:in, in_which, tag :: term}}
 
   @typedoc "The process that runs the start, or ends, and the caller's wait on behalf of that."
-  @type in_which :: {pid, Table.wait() | nil}
+  @type in_which :: {pid, Waits.wait() | nil}
 
   @typedoc "Callers on other nodes: monitors to `{id, from}`, and those to the monitors."
   @type t :: %__MODULE__{
@@ -58,10 +58,10 @@ defmodule GenRegistry.Callers do
     end
   end
 
-  @doc "Replies to a caller, whose wait is removed first, see `GenRegistry.Table.begin_wait/3`."
+  @doc "Replies to a caller, whose wait is removed first, see `GenRegistry.Waits.begin_wait/3`."
   @spec reply(from, term) :: :ok
   def reply({pid, {:in, {_by, wait}, tag}}, reply) do
-    Table.end_wait(pid, wait)
+    Waits.end_wait(pid, wait)
     GenServer.reply({pid, tag}, reply)
   end
 

@@ -5,7 +5,7 @@ defmodule GenRegistry.Deadlock do
   # circle, though it may have been spawned in it. While that is in doubt, the caller waits as everybody
   # does, and looks again from time to time.
 
-  alias GenRegistry.{Callers, Server, Table, Types}
+  alias GenRegistry.{Callers, Server, Table, Types, Waits}
 
   # How often it is looked, a millisecond apart, whether all in a circle wait for each other, before it is
   # asked for anything; and at most how far apart after that.
@@ -37,7 +37,7 @@ defmodule GenRegistry.Deadlock do
   defp avoid(by, name, _id, ask, _wanted) when by == nil or name == nil, do: ask.(nil)
 
   defp avoid(by, name, id, ask, wanted) do
-    {wait, circle} = Table.begin_wait(by, name, id)
+    {wait, circle} = Waits.begin_wait(by, name, id)
 
     try do
       case break(wanted.(circle), @looks) do
@@ -45,7 +45,7 @@ defmodule GenRegistry.Deadlock do
         found -> ask.({{by, wait}, found == :in_doubt})
       end
     after
-      Table.end_wait(self(), wait)
+      Waits.end_wait(self(), wait)
     end
   end
 
@@ -112,7 +112,7 @@ defmodule GenRegistry.Deadlock do
       [] when looks > 0 ->
         receive do
         after
-          1 -> break(Table.circle([]), looks - 1)
+          1 -> break(Waits.circle([]), looks - 1)
         end
 
       [] ->
@@ -123,7 +123,7 @@ defmodule GenRegistry.Deadlock do
     end
   end
 
-  defp look, do: break(Table.circle([]), 0)
+  defp look, do: break(Waits.circle([]), 0)
 
   # One that nobody awaits is in no circle. There may be another one without it.
   defp broken([], _others), do: []
@@ -132,12 +132,12 @@ defmodule GenRegistry.Deadlock do
     case Enum.find(circle, fn {pid, by} -> not awaited?(pid, by, @steps) end) do
       nil ->
         pids = for {pid, _by} <- circle, do: pid
-        ids = Table.circle_ids(pids)
-        if Enum.any?(ids, &there?/1), do: [], else: Table.break_circle(pids)
+        ids = Waits.circle_ids(pids)
+        if Enum.any?(ids, &there?/1), do: [], else: Waits.break_circle(pids)
 
       {pid, _by} ->
         others = [pid | others]
-        broken(Table.circle(others), others)
+        broken(Waits.circle(others), others)
     end
   end
 

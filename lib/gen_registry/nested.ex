@@ -4,7 +4,7 @@ defmodule GenRegistry.Nested do
   # in its init, in its `terminate/2`, in a process that one of these spawned, or in a task of theirs. What
   # such a process asks for is nested in that, which may wait for it.
 
-  alias GenRegistry.Table
+  alias GenRegistry.{Table, Waits}
 
   @doc """
   The starter that runs the start in which the calling process is, of any registry, or which has died in
@@ -42,7 +42,7 @@ defmodule GenRegistry.Nested do
   end
 
   defp busy_among(way) do
-    case Table.busy_among(way) do
+    case Waits.busy_among(way) do
       {:ending, worker} -> worker
       # All that it has spawned is to end.
       {:died, starter} -> in_start(starter, way, &(parent(&1) == starter))

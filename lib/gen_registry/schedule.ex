@@ -19,7 +19,9 @@ defmodule GenRegistry.Schedule do
   #   * Whatever happens costs the same per request that it answers, up to a logarithm of what is in
   #     flight.
 
-  alias GenRegistry.{Callers, Line, Starters, TermMap, Tickets, Types}
+  import GenRegistry.Turns, except: [fill_places: 1]
+
+  alias GenRegistry.{Callers, Line, Starters, TermMap, Tickets, Turns, Types}
 
   defstruct [
     :max_starting,
@@ -171,7 +173,7 @@ defmodule GenRegistry.Schedule do
   # A lone request needs no line, if it is its turn.
   defp begin(schedule, id, ticket, {kind, from, _, _} = request, nested?)
        when kind in [:lookup_or_start, :start] do
-    if (nested? or place?(schedule)) and schedule.waiting?.(from),
+    if (nested? or place?(schedule, ticket)) and schedule.waiting?.(from),
       do: launch(schedule, id, request, Line.new(), kind(nested?)),
       else: start_next(schedule, id, Line.add(Line.new(), ticket, request, nested?))
   end
@@ -262,127 +264,9 @@ defmodule GenRegistry.Schedule do
       else: put(schedule, id, {:stopping, []}, Line.new())
   end
 
-  ## What comes next for an id
-
-  # Nothing runs or ends for the id: the first in its line who still waits has the turn.
-  defp start_next(schedule, id, line) do
-    case Line.first(line) do
-      nil ->
-        {%{schedule | flights: TermMap.delete(schedule.flights, id)}, []}
-
-      {_ticket, {:stop, _}} ->
-        {stops, line} = Line.pop_while(line, &match?({:stop, _}, &1))
-        {put(schedule, id, {:stopping, Enum.reverse(stops)}, line), [{:stop, id}]}
-
-      {ticket, request} ->
-        if goes_on?(schedule, request) do
-          start_next(schedule, id, line, ticket, request)
-        else
-          {schedule, actions} = skip(schedule, id, Line.delete(line, ticket, request), request)
-          {schedule, [{:forget, request} | actions]}
-        end
-    end
-  end
-
-  # Behind a replacement that nobody wants any more, the worker that was to be replaced may live.
-  defp skip(schedule, id, line, {:replace, _, _, _}) do
-    if Line.first(line) == nil,
-      do: start_next(schedule, id, line),
-      else: {put(schedule, id, {:stopping, []}, line), [{:look, id}]}
-  end
-
-  defp skip(schedule, id, line, _request), do: start_next(schedule, id, line)
-
-  # What has begun goes on whoever waits.
-  defp goes_on?(_schedule, {:replacement, _, _, _}), do: true
-  defp goes_on?(schedule, request), do: schedule.waiting?.(from(request))
-
-  defp start_next(schedule, id, line, ticket, {:replace, _, _, _} = request) do
-    stage = {:replacing, ticket, request, Line.first_nested?(line)}
-    {put(schedule, id, stage, Line.delete(line, ticket, request)), [{:replace, id, request}]}
-  end
-
-  defp start_next(schedule, id, line, ticket, {:register, _, _, _} = request) do
-    line = Line.delete(line, ticket, request)
-    {put(schedule, id, {:registering, request}, line), [{:register, id, request}]}
-  end
-
-  defp start_next(schedule, id, line, ticket, request) do
-    cond do
-      Line.nested?(line) ->
-        launch(schedule, id, request, Line.delete(line, ticket, request), :nested)
-
-      place?(schedule) ->
-        launch(schedule, id, request, Line.delete(line, ticket, request), :bounded)
-
-      true ->
-        schedule = put(schedule, id, {:queued, ticket}, line)
-        {%{schedule | queue: Tickets.put(schedule.queue, ticket, id)}, []}
-    end
-  end
-
-  # Whether there is a place, for which nobody waits.
-  defp place?(schedule) do
-    schedule.places < schedule.max_starting and Tickets.size(schedule.queue) == 0
-  end
-
-  defp launch(schedule, id, request, line, kind) do
-    starter = Starters.next(schedule.starters) || :new
-    places = if kind == :bounded, do: schedule.places + 1, else: schedule.places
-    schedule = put(%{schedule | places: places}, id, {:starting, starter, request, kind}, line)
-    {starting(schedule, starter, id), [{:start, starter, id, request}]}
-  end
-
-  defp starting(schedule, :new, _id), do: schedule
-
-  defp starting(schedule, starter, id) do
-    %{schedule | starters: Starters.put(schedule.starters, starter, {:starting, id})}
-  end
-
-  # After all that comes before: what is asked of an id whose turn it is may need a place, and be older
-  # than those who wait for one.
-  defp then_fill_places(schedule, actions) do
-    if schedule.places < schedule.max_starting and Tickets.size(schedule.queue) > 0,
-      do: {schedule, actions ++ [:fill_places]},
-      else: {schedule, actions}
-  end
-
   @doc "Gives free places to those who wait for one, in order."
   @spec fill_places(t) :: {t, [action]}
-  def fill_places(schedule) do
-    with true <- schedule.places < schedule.max_starting,
-         {ticket, id} <- Tickets.first(schedule.queue) do
-      {{:queued, ^ticket}, line} = TermMap.fetch!(schedule.flights, id)
-      {schedule, actions} = schedule |> unqueue(ticket) |> fill_place(id, ticket, line)
-      {schedule, more} = fill_places(schedule)
-      {schedule, actions ++ more}
-    else
-      _ -> {schedule, []}
-    end
-  end
-
-  defp fill_place(schedule, id, ticket, line) do
-    {^ticket, request} = Line.first(line)
-    line = Line.delete(line, ticket, request)
-
-    if goes_on?(schedule, request) do
-      launch(schedule, id, request, line, :bounded)
-    else
-      {schedule, actions} = start_next(schedule, id, line)
-      {schedule, [{:forget, request} | actions]}
-    end
-  end
-
-  defp unqueue(schedule, ticket) do
-    %{schedule | queue: Tickets.delete(schedule.queue, ticket)}
-  end
-
-  # The id's flight is over: the next one begins, and those of others for which there is a place.
-  # In this order the id's next request waits its turn among the others'.
-  defp go_on(schedule, id, line, actions) do
-    {schedule, next} = start_next(schedule, id, line)
-    then_fill_places(schedule, actions ++ next)
-  end
+  defdelegate fill_places(schedule), to: Turns
 
   ## Starts
 
@@ -563,9 +447,5 @@ defmodule GenRegistry.Schedule do
       _ ->
         {schedule, [answered]}
     end
-  end
-
-  defp put(schedule, id, stage, line) do
-    %{schedule | flights: TermMap.put(schedule.flights, id, {stage, line})}
   end
 end

@@ -3,7 +3,7 @@ defmodule GenRegistry.Server do
   # The process under a registry's name. It says who starts and who is stopped (as
   # `GenRegistry.Schedule` decides), never runs a worker's code and never waits for one. All it
   # holds is what is in flight: the workers are in the table. This is what it hears;
-  # `GenRegistry.Requests` is what it makes of requests, `GenRegistry.Actions` what it does.
+  # `GenRegistry.Requests` and `GenRegistry.Outcomes` are what it makes of that, `GenRegistry.Actions` what it does.
 
   use GenServer
 
@@ -12,7 +12,6 @@ defmodule GenRegistry.Server do
   import GenRegistry.Actions,
     only: [
       act: 2,
-      bounded?: 1,
       carry_out: 2,
       gone: 3,
       let_go: 2,
@@ -20,7 +19,6 @@ defmodule GenRegistry.Server do
       start_events: 1,
       start_sweeper: 1,
       waiting?: 2,
-      wake: 3,
       watch_sweepers: 1
     ]
 
@@ -31,6 +29,7 @@ defmodule GenRegistry.Server do
     Endings,
     Events,
     Held,
+    Outcomes,
     Overview,
     Requests,
     Schedule,
@@ -212,25 +211,8 @@ defmodule GenRegistry.Server do
 
   @impl true
   def handle_info({:started, starter, id, outcome, doing}, state)
-      when doing in [:idle, :handling, :parent] do
-    case outcome?(outcome) and Starters.starting(state.schedule.starters, starter) do
-      {:starting, ^id} ->
-        # Of a start that failed, what it was promised is free. A worker has used it.
-        if bounded?(state), do: Table.give_back(state.table, starter)
-        {outcome, remains} = split_remains(outcome)
-        failed = if match?({:ok, _}, outcome), do: state.failed, else: state.failed + 1
-        {outcome, alive?} = now(outcome, id, state)
-        left? = remains != []
-        told = Schedule.started(state.schedule, starter, id, outcome, alive?, doing, left?)
-        state = update_in(state.endings, &Endings.await_remains(&1, id, remains))
-        state = if alive?, do: wake(state, id, elem(outcome, 1)), else: state
-        {:noreply, carry_out(%{state | failed: failed}, told)}
-
-      # A stranger's message that looks like the news of a starter.
-      _ ->
-        {:noreply, state}
-    end
-  end
+      when doing in [:idle, :handling, :parent],
+      do: {:noreply, Outcomes.started(state, starter, id, outcome, doing)}
 
   def handle_info({:rested, starter, doing}, state) when doing in [:idle, :parent] do
     {:noreply, %{state | schedule: Schedule.rested(state.schedule, starter, doing)}}
@@ -397,7 +379,7 @@ defmodule GenRegistry.Server do
 
   # Not by the word of a message that anybody can send.
   defp if_dead(state, pid, reason) do
-    if is_pid(pid) and not Table.alive?(pid), do: died(state, pid, reason), else: state
+    if is_pid(pid) and not Table.alive?(pid), do: Outcomes.died(state, pid, reason), else: state
   end
 
   defp reply_while_it_runs(from, answer) do
@@ -413,65 +395,5 @@ defmodule GenRegistry.Server do
     )
 
     {:reply, {:error, :unknown_call}, state}
-  end
-
-  defp outcome?({:ok, pid}), do: is_pid(pid)
-
-  defp outcome?({:failed, reason, shared?, remains}) when is_list(remains),
-    do: Held.held?(reason) and is_boolean(shared?) and Enum.all?(remains, &is_pid/1)
-
-  defp outcome?(_outcome), do: false
-
-  defp split_remains({:failed, reason, shared?, remains}),
-    do: {{:failed, reason, shared?}, remains}
-
-  defp split_remains({:ok, _pid} = outcome), do: {outcome, []}
-
-  # The live process that an id has when its start has ended: a failed one may have left a guest.
-  defp now(outcome, id, state) do
-    if match?({:ok, _pid}, outcome) and Table.alive?(elem(outcome, 1)) do
-      {outcome, true}
-    else
-      case Table.lookup_alive(state.name, id) do
-        {:ok, _pid} = guest ->
-          with {:failed, reason, _shared?} <- outcome, do: Held.let_go(reason)
-          {guest, true}
-
-        {:error, :not_found} ->
-          {outcome, false}
-      end
-    end
-  end
-
-  ## Events
-
-  defp pop_given(%{given: nil} = state, _starter), do: {nil, state}
-  defp pop_given(state, starter), do: pop_in(state.given[starter])
-
-  # A starter, or a stranger: then there is nothing to do.
-  defp died(state, pid, reason) do
-    held = Enum.reject(state.held, &match?({:start, ^pid, _, _}, &1))
-    {given, state} = pop_given(%{state | held: held}, pid)
-    starting = Starters.starting(state.schedule.starters, pid)
-    state = carry_out(state, Schedule.starter_died(state.schedule, pid, reason))
-
-    with {:starting, id} <- starting do
-      tell_of_killed(state, id, reason, given)
-      update_in(state.failed, &(&1 + 1))
-    else
-      nil -> state
-    end
-  end
-
-  # A start whose starter was killed.
-  defp tell_of_killed(state, id, reason, given) do
-    with {queue_time, begun, span} <- given do
-      now = System.monotonic_time()
-      times = %{duration: now - begun, queue_time: queue_time, monotonic_time: now}
-      how = Map.merge(span, %{id: id, kind: :exit, reason: reason, stacktrace: []})
-      Events.emit(state.events, [:worker, :start, :exception], times, how)
-    end
-
-    Events.failed(state.events, id, {:starter_died, reason})
   end
 end

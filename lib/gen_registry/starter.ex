@@ -10,7 +10,7 @@ defmodule GenRegistry.Starter do
 
   import GenRegistry.WorkerEvents
 
-  alias GenRegistry.{Callers, CleanRoom, Earlier, Events, Held, Server, Sweeper, Table}
+  alias GenRegistry.{Callers, CleanRoom, Earlier, Events, Held, Remains, Server, Sweeper, Table}
 
   # How many workers it parents at the most, and of how many it takes starts again.
   @most 64
@@ -19,10 +19,6 @@ defmodule GenRegistry.Starter do
   # How often it looks whether it is idle, in milliseconds. A timeout for each message instead would
   # have to be set and cancelled for each start, which takes several microseconds.
   @tick 1_000
-
-  # How long it waits for what a failed start has left before it tells of that, in milliseconds. Most is
-  # gone by then: then so is the failure's room for whoever is told.
-  @leftovers 100
 
   defstruct [
     :server,
@@ -224,13 +220,13 @@ defmodule GenRegistry.Starter do
       {[], false, room} ->
         state = enough(%{state | room: room})
         # First, so that nobody waits for it: it takes no other start before that is done.
-        answer(state, id, from, result, end_remains(state, result, []), state(state))
+        answer(state, id, from, result, remains(state, result, []), state(state))
         CleanRoom.restore(state.room, &ours?/1)
         state
 
       {links, monitors?, room} ->
         CleanRoom.reset_flags(state.room)
-        answer(state, id, from, result, end_remains(state, result, links), :handling)
+        answer(state, id, from, result, remains(state, result, links), :handling)
         CleanRoom.restore(state.room, &ours?/1)
         %{state | room: room} |> settle(result, links, monitors?) |> rest()
     end
@@ -243,7 +239,7 @@ defmodule GenRegistry.Starter do
     CleanRoom.shield()
     CleanRoom.reset_flags(state.room)
     {links, monitors?, _room} = CleanRoom.news(state.room, worker(result))
-    remains = end_remains(state, result, links)
+    remains = remains(state, result, links)
     state = watch(state, id, result, ended)
     answer(state, id, from, result, remains, :handling)
     times = %{duration: ended - begun, queue_time: queue_time, monotonic_time: ended}
@@ -337,7 +333,7 @@ defmodule GenRegistry.Starter do
       :pid_taken ->
         {:not_registered, {:already_registered, pid}, pid}
 
-      # The new one has to go, see `end_remains/3`: no id has two workers.
+      # The new one has to go, see `GenRegistry.Remains`: no id has two workers.
       {:id_taken, other} ->
         {:not_registered, {:already_started, other}, pid}
 
@@ -355,46 +351,8 @@ defmodule GenRegistry.Starter do
 
   ## What a start leaves
 
-  # A start that failed leaves no process of its own: they end as workers do that are stopped, and a
-  # start of the id waits for them. Returns those that are left. Their ends may take a while.
-  defp end_remains(state, {:not_registered, {:already_started, _}, pid}, _links) do
-    if Table.refuse(state.table, pid, self()) do
-      Server.refused(state.server, pid, self())
-      [pid]
-    else
-      []
-    end
-  end
-
-  defp end_remains(state, result, links) when elem(result, 0) in [:failed, :raised] do
-    ours =
-      for pid <- links,
-          is_pid(pid),
-          parent(pid) == self(),
-          # A guest keeps its id until it has ended.
-          Table.refuse(state.table, pid, self()) or Table.track(state.table, pid, self()),
-          do: {Process.monitor(pid), pid}
-
-    for {_monitor, pid} <- ours do
-      Process.exit(pid, :shutdown)
-      Server.refused(state.server, pid, self())
-    end
-
-    deadline = now() + @leftovers
-    for {monitor, pid} <- ours, not down?(monitor, deadline), do: pid
-  end
-
-  defp end_remains(_state, _result, _links), do: []
-
-  defp down?(monitor, deadline) do
-    receive do
-      {:DOWN, ^monitor, _, _, _} -> true
-    after
-      max(deadline - now(), 0) -> not Process.demonitor(monitor, [:flush, :info])
-    end
-  end
-
-  defp now, do: System.monotonic_time(:millisecond)
+  defp remains(state, result, links),
+    do: Remains.end_all(state.table, state.server, result, links)
 
   # Links to others are undone. With processes of its own but the worker, with ports, and with
   # monitors, whose references are not known, it takes no more starts.
@@ -412,19 +370,10 @@ defmodule GenRegistry.Starter do
 
   # A process that was refused stays its parent's, if that is this one.
   defp worker({:ok, pid}), do: pid
-  defp worker({:not_registered, _reason, pid}), do: if(parent(pid) == self(), do: pid)
+  defp worker({:not_registered, _reason, pid}), do: if(Remains.parent(pid) == self(), do: pid)
   defp worker(_result), do: nil
 
-  defp undone?(link), do: is_pid(link) and parent(link) != self() and Process.unlink(link)
-
-  # Who spawned a process, as far as that is known here.
-  defp parent(pid) do
-    with true <- Table.local?(pid), {:parent, parent} <- Process.info(pid, :parent) do
-      parent
-    else
-      _ -> nil
-    end
-  end
+  defp undone?(link), do: is_pid(link) and Remains.parent(link) != self() and Process.unlink(link)
 
   defp enough(%{takes: :more, room: room} = state) do
     if length(room.links) > @most, do: %{state | takes: :enough}, else: state

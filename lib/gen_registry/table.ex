@@ -18,9 +18,6 @@ defmodule GenRegistry.Table do
   """
   @type parent :: pid | nil
 
-  @typedoc "The number of a wait, see `begin_wait/3`. No other one has it."
-  @type wait :: pos_integer
-
   @doc "Raises if the native library could not be loaded."
   @spec loaded! :: :ok
   def loaded! do
@@ -370,48 +367,6 @@ defmodule GenRegistry.Table do
   @doc "By what others than its own processes find a registry."
   @spec key(t) :: key
   def key(table), do: Native.key(table)
-
-  @doc """
-  The first of these processes that is busy, of any registry of this VM: with a start, or, as
-  `{:ending, pid}`, with its own end; or, as `{:died, pid}`, that is dead, and had begun a start. `nil` if
-  none is, or if one before a starter is a worker of that registry, whose own start is over. `:idle` if no
-  process at all is busy.
-  """
-  @spec busy_among([pid]) :: pid | {:ending | :died, pid} | nil | :idle
-  def busy_among(way), do: Native.busy_among(way)
-
-  @doc """
-  The calling process is about to wait for an id on behalf of a busy process: one that starts a worker, or
-  is being stopped. Answers the number of the wait, and the circle that is closed by that, or `[]`: each that
-  waits in it, with the busy process on whose behalf it does.
-
-  The wait is over with `end_wait/2`, or when that process is not busy any more. Of ids of which the VM
-  makes the hash, nothing is noted: the number is `nil` then.
-  """
-  @spec begin_wait(pid, GenRegistry.name(), term) ::
-          {wait | nil, [{waiting :: pid, busy :: pid}]}
-  def begin_wait(by, name, id), do: Native.begin_wait(by, name, id)
-
-  @doc "A circle in which the calling process waits, as `begin_wait/3`, and none of these others."
-  @spec circle(others :: [pid]) :: [{waiting :: pid, busy :: pid}]
-  def circle(others), do: Native.circle(others)
-
-  @doc """
-  What is waited for in a circle of these processes, by each of them; or `[]` if they do not wait in one.
-  """
-  @spec circle_ids([pid]) :: [{GenRegistry.name(), id :: term}]
-  def circle_ids(circle), do: Native.circle_ids(circle)
-
-  @doc """
-  If these processes wait in a circle, the first of them waits no more. Returns as `circle_ids/1`. Of all in a
-  circle that call this, one gets it.
-  """
-  @spec break_circle([pid]) :: [{GenRegistry.name(), id :: term}]
-  def break_circle(circle), do: Native.break_circle(circle)
-
-  @doc "A process of this VM has what it waited for. It may have begun another wait since."
-  @spec end_wait(pid, wait | nil) :: :ok
-  def end_wait(pid, wait), do: Native.end_wait(pid, wait)
 
   @doc """
   The place of a child is to be that of the next one of its id: it stays taken when the child is dead, until

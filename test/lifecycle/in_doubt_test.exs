@@ -138,7 +138,7 @@ defmodule GenRegistry.InDoubtTest do
       spawn_link(fn ->
         table = :sys.get_state(guilds).table
         :ok = GenRegistry.Table.begin_start(table, 1)
-        send(test, {:begun, GenRegistry.Table.begin_wait(self(), users, 1)})
+        send(test, {:begun, GenRegistry.Waits.begin_wait(self(), users, 1)})
         receive do: (:end -> GenRegistry.Table.end_start(table, self()))
       end)
 
