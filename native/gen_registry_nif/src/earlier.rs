@@ -7,7 +7,8 @@ use rustler::{Decoder, Encoder, Env, Error, LocalPid, NifResult, ResourceArc, Te
 
 use crate::atoms;
 use crate::hot::{self, Failed, with_id};
-use crate::registry::{Enter, NAMES, Registry, Slot, is_alive};
+use crate::registry::{Enter, Registry, is_alive};
+use crate::slot::{NAMES, Slot};
 use crate::starts::STARTS;
 use crate::timeslice::timed;
 use crate::unflatten::{size, to_term};

@@ -29,6 +29,7 @@ mod nested;
 mod reclaim;
 mod registry;
 mod running;
+mod slot;
 mod starts;
 mod tags;
 mod timeslice;
@@ -43,7 +44,8 @@ use rustler::{Encoder, Env, Error, LocalPid, NifResult, ResourceArc, Term};
 
 use crate::copied::Copied;
 use crate::hot::{Failed, with_id};
-use crate::registry::{Enter, NAMES, Opened, Registered, Registry, Slot, is_alive};
+use crate::registry::{Enter, Opened, Registered, Registry, is_alive};
+use crate::slot::{NAMES, Slot};
 use crate::timeslice::{TERM, charge, timed};
 use crate::unflatten::{size, to_term};
 use crate::words::{pid_from_local, pid_from_term, pid_to_term, term_word};

@@ -12,7 +12,7 @@ use registry_table::reclaim;
 use rustler::OwnedEnv;
 
 use crate::atoms;
-use crate::registry::{NAMES, Slot};
+use crate::slot::{NAMES, Slot};
 use crate::words::pid_to_local;
 
 /// Starts the thread, unless it runs. Returns whether it does.

@@ -3,7 +3,8 @@
 use rustler::{Env, ResourceArc, Term};
 
 use crate::atoms;
-use crate::registry::{NAMES, Registry, Slot};
+use crate::registry::Registry;
+use crate::slot::{NAMES, Slot};
 use crate::words::{from_word, term_word};
 
 // On a dirty scheduler: there may be many names.

@@ -9,7 +9,8 @@ use rustler::{Encoder, Env, Error, NifResult, ResourceArc, Term};
 use crate::atoms;
 use crate::copied::Copied;
 use crate::hot::{Failed, with_id};
-use crate::registry::{NAMES, Registry, is_alive};
+use crate::registry::{Registry, is_alive};
+use crate::slot::NAMES;
 use crate::words::{from_word, pid_from_local, pid_from_term, pid_to_term, term_word};
 
 /// Which processes of this VM are busy.
