@@ -3,11 +3,11 @@ defmodule GenRegistry.Calls do
   # Asks a registry's process for starts, stops and names, in the caller. One that is in a start says so,
   # and is told at once if it would wait for itself.
 
-  # So long is for ever: a call with a bound drops all replies but the first. A registry that ends replies
-  # to all, and a start that still runs may do so too.
-  @forever 2 ** 32 - 1
-
   alias GenRegistry.{Deadlock, Held, Nested, Server, Table}
+
+  # As long as the VM can wait, 49 days. A call with a bound drops all replies but the first: a registry that
+  # ends replies to all, and a start that still runs may do so too.
+  @forever 2 ** 32 - 1
 
   @doc """
   As `GenRegistry.start/4` and `GenRegistry.lookup_or_start/4` do, of an id without a process, and as
@@ -18,7 +18,6 @@ defmodule GenRegistry.Calls do
   def start(gen, registry, kind, id, args, timeout) do
     by = Nested.in_which()
     name = if is_atom(registry) or by != nil, do: own_name(gen, registry)
-
     shown = {kind, id, args}
 
     Deadlock.avoid(by, name, id, fn asking ->
