@@ -24,8 +24,8 @@ defmodule Stalls do
   @compile {:no_warn_undefined, Native}
 
   @late 10_000_000
-  # What takes an id.
-  @dirty ~w(door_insert lookup retire)
+  # What takes an id, or gives one.
+  @dirty ~w(door_insert lookup lookup_id retire)
   @most_rounds 8
 
   def run do
