@@ -278,8 +278,10 @@ defmodule GenRegistry.MaxChildrenTest do
 
   test "a restarted registry has all its room", context do
     registry = registry(context, max_children: 2)
-    for id <- 1..2, do: start!(registry, id)
+    monitors = for id <- 1..2, do: registry |> start!(id) |> watch()
     kill_registry(registry)
+    # They take it until then.
+    Enum.each(monitors, &down_of/1)
     for id <- 3..4, do: start!(registry, id)
     assert GenRegistry.start(registry, 5, [plain()]) == @full
   end
