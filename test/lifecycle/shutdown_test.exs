@@ -190,10 +190,8 @@ defmodule GenRegistry.ShutdownTest do
       server = Process.whereis(registry)
 
       for _ <- 1..3 do
-        {:monitors, monitors} = Process.info(server, :monitors)
-        waits = for {:process, pid} <- monitors, waits_for_workers?(pid), do: pid
-        for pid <- waits, do: kill(pid)
-        assert waits != []
+        until(fn -> who_waits(server) != [] end)
+        for pid <- who_waits(server), do: kill(pid)
         assert GenRegistry.start(registry, :id, [plain()]) == {:error, :shutdown}
       end
 
@@ -201,9 +199,14 @@ defmodule GenRegistry.ShutdownTest do
       assert finish.() == :ok
     end
 
+    defp who_waits(server) do
+      {:monitors, monitors} = Process.info(server, :monitors)
+      for {:process, pid} <- monitors, waits_for_workers?(pid), do: pid
+    end
+
     defp waits_for_workers?(pid) do
-      {:current_stacktrace, stacktrace} = Process.info(pid, :current_stacktrace)
-      Enum.any?(stacktrace, &match?({GenRegistry.Shutdown, :await_until, _, _}, &1))
+      with {:current_stacktrace, stacktrace} <- Process.info(pid, :current_stacktrace),
+           do: Enum.any?(stacktrace, &match?({GenRegistry.Shutdown, :await_until, _, _}, &1))
     end
 
     test "those who wait are answered before a worker has ended", context do
