@@ -76,6 +76,28 @@ defmodule GenRegistry.InDoubtTest do
     assert %{starting: 0, queued: 0} = GenRegistry.info(users)
   end
 
+  test "one who waits so hears of the end of the registry", %{users: users} = context do
+    test = self()
+
+    init = fn ->
+      Task.async(fn -> send(test, {:told, attempt(asks_for_itself(context))}) end)
+      wait(test, :init)
+      {:ok, nil}
+    end
+
+    start = ask(:start, users, :itself, [init])
+    pid = reached(:init)
+    StartSteps.eventually(fn -> :sys.get_state(users).schedule.tickets == 2 end)
+    kill_registry(users)
+    go(pid)
+
+    assert_receive {:told, {:exit, {:killed, {GenServer, :call, [^users, request, :infinity]}}}},
+                   60_000
+
+    assert {:start, :itself, [_init]} = request
+    assert {:exit, {:killed, _}} = answer(start)
+  end
+
   for {how, await} <- [
         {"one", quote(do: &Task.await(&1, :infinity))},
         {"some", quote(do: &hd(Task.await_many([&1], :infinity)))}
