@@ -287,7 +287,7 @@
         function when function in [:alive, :local] ->
           [resident]
 
-        :end_wait ->
+        function when function in [:hear_wait, :end_wait] ->
           [resident, 1]
 
         function when function in [:busy_among, :break_circle, :circle, :circle_ids] ->

@@ -791,6 +791,7 @@ defmodule GenRegistry.HostileInputTest do
         [
           native.(:begin_wait, [no_pid, name, :id], badarg),
           native.(:end_wait, [no_pid, 1], {:answers, :ok}),
+          native.(:hear_wait, [no_pid, 1], {:answers, :ok}),
           native.(:break_circle, [[no_pid]], {:answers, []}),
           native.(:break_circle, [no_pid], {:answers, []}),
           native.(:circle, [[no_pid]], {:answers, []}),
@@ -812,7 +813,10 @@ defmodule GenRegistry.HostileInputTest do
       native.(:circle_ids, [[]], {:answers, []}),
       native.(:break_circle, [[self() | :improper]], {:answers, []}),
       for no_number <- [nil, 0, -1, 2 ** 64, 1.5, :one, self()] do
-        native.(:end_wait, [self(), no_number], {:answers, :ok})
+        [
+          native.(:hear_wait, [self(), no_number], {:answers, :ok}),
+          native.(:end_wait, [self(), no_number], {:answers, :ok})
+        ]
       end,
       native.(:busy_among, [[context.dead, self()]], {:answers, self()}),
       # What follows is not looked at.

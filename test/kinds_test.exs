@@ -89,6 +89,7 @@ defmodule GenRegistry.KindsTest do
       count: [:name],
       end_in_order: [:table],
       end_wait: [:self, 1],
+      hear_wait: [:self, 1],
       count_left: [:table],
       earlier: [:table],
       end_start: [:table, :self],

@@ -122,7 +122,7 @@ defmodule Bench.Part.InFlight do
   # Until it waits for its answer.
   defp waits(pid) do
     case Process.info(pid, [:status, :current_function]) do
-      [status: :waiting, current_function: {:gen, _, _}] -> :ok
+      [status: :waiting, current_function: {GenRegistry.Calls, _, _}] -> :ok
       nil -> :ok
       _ -> waits(pid)
     end

@@ -45,7 +45,7 @@ defmodule Bench.Part.Waiters do
 
   defp until_it_waits(waiter) do
     case Process.info(waiter, [:status, :current_function]) do
-      [status: :waiting, current_function: {:gen, _, _}] -> :ok
+      [status: :waiting, current_function: {GenRegistry.Calls, _, _}] -> :ok
       _ -> until_it_waits(waiter)
     end
   end

@@ -58,6 +58,11 @@ defmodule GenRegistry.Callers do
     end
   end
 
+  @doc "A request is heard, and not answered at once."
+  @spec heard(from) :: :ok
+  def heard({pid, {:in, {_by, wait}, _tag}}), do: Waits.heard(pid, wait)
+  def heard(_from), do: :ok
+
   @doc "Replies to a caller, whose wait is removed first, see `GenRegistry.Waits.begin_wait/3`."
   @spec reply(from, term) :: :ok
   def reply({pid, {:in, {_by, wait}, tag}}, reply) do

@@ -5,10 +5,6 @@ defmodule GenRegistry.Calls do
 
   alias GenRegistry.{Deadlock, Held, Nested, Server, Table}
 
-  # As long as the VM can wait, 49 days. A call with a bound drops all replies but the first: a registry that
-  # ends replies to all, and a start that still runs may do so too.
-  @forever 2 ** 32 - 1
-
   @doc """
   As `GenRegistry.start/4` and `GenRegistry.lookup_or_start/4` do, of an id without a process, and as
   `GenRegistry.replace/4` does.
@@ -124,10 +120,42 @@ defmodule GenRegistry.Calls do
       else: call(gen, registry, request, timeout, nil)
   end
 
-  defp call(GenServer, registry, request, :infinity, nil),
-    do: GenServer.call(registry, request, @forever)
+  defp call(gen, registry, request, timeout, nil) do
+    case gen == GenServer and GenServer.whereis(registry) do
+      pid when is_pid(pid) and node(pid) == node() and pid != self() ->
+        call(pid, request, timeout)
 
-  defp call(gen, registry, request, timeout, nil), do: gen.call(registry, request, timeout)
+      _ ->
+        gen.call(registry, request, timeout)
+    end
+  end
+
+  # As `GenServer.call/3`, but that the first reply makes the VM drop all others at once: a registry that ends
+  # replies to all, and a start that still runs may do so at the same time.
+  #
+  # The reference is made here: so the VM skips what was in the mailbox before.
+  @dialyzer {:no_improper_lists, call: 3}
+  defp call(pid, request, timeout) do
+    monitor = :erlang.monitor(:process, pid, alias: :reply_demonitor)
+    send(pid, {:"$gen_call", {self(), [:alias | monitor]}, request})
+
+    receive do
+      {[:alias | ^monitor], reply} -> reply
+      {:DOWN, ^monitor, _, _, reason} -> no_answer(reason, pid, request, timeout)
+    after
+      timeout ->
+        Process.demonitor(monitor, [:flush])
+
+        receive do
+          {[:alias | ^monitor], reply} -> reply
+        after
+          0 -> no_answer(:timeout, pid, request, timeout)
+        end
+    end
+  end
+
+  defp no_answer(reason, pid, request, timeout),
+    do: exit({reason, {GenServer, :call, [pid, request, timeout]}})
 
   # The name of a registry of this VM, if what is called is that itself.
   defp own_name(GenServer, name) when is_atom(name),

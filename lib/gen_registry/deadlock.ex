@@ -132,8 +132,8 @@ defmodule GenRegistry.Deadlock do
     case Enum.find(circle, fn {pid, by} -> not awaited?(pid, by, @steps) end) do
       nil ->
         pids = for {pid, _by} <- circle, do: pid
-        ids = Waits.circle_ids(pids)
-        if Enum.any?(ids, &there?/1), do: [], else: Waits.break_circle(pids)
+        answered? = Enum.any?(Waits.circle_ids(pids), &answered?/1)
+        if answered?, do: [], else: Waits.break_circle(pids)
 
       {pid, _by} ->
         others = [pid | others]
@@ -141,8 +141,11 @@ defmodule GenRegistry.Deadlock do
     end
   end
 
-  # One that has its process already is about to be answered: a worker may take its id in its init.
-  defp there?({name, id}) do
+  # Whether one is about to be answered, since the id has its process already: a worker may take it in its
+  # init. But who has asked before that waits for the end of the start.
+  defp answered?({_wanted, true = _heard?}), do: false
+
+  defp answered?({{name, id}, false}) do
     match?({:ok, _}, Table.lookup_alive(name, id))
   rescue
     # The registry has ended.

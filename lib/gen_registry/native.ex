@@ -209,11 +209,14 @@ defmodule GenRegistry.Native do
   @spec circle(others :: [pid]) :: [{pid, pid}]
   def circle(_others), do: not_loaded()
 
-  @spec circle_ids([pid]) :: [{atom, id :: term}]
+  @spec circle_ids([pid]) :: [{{atom, id :: term}, boolean}]
   def circle_ids(_circle), do: not_loaded()
 
   @spec break_circle([pid]) :: [{atom, id :: term}]
   def break_circle(_circle), do: not_loaded()
+
+  @spec hear_wait(term, term) :: :ok
+  def hear_wait(_pid, _number), do: not_loaded()
 
   @spec end_wait(term, term) :: :ok
   def end_wait(_pid, _number), do: not_loaded()

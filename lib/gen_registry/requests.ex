@@ -94,6 +94,7 @@ defmodule GenRegistry.Requests do
         act(state, {:reply, request, {:error, :max_children}})
 
       true ->
+        Callers.heard(from)
         state = %{state | callers: Callers.watch(state.callers, id, from)}
         state = if left, do: await_left(state, id, left), else: state
         carry_out(state, Schedule.request(state.schedule, id, request, by))

@@ -117,10 +117,10 @@ defmodule GenRegistry.Starter do
       :ok ->
         {:noreply, state |> start_and_tell(id, args, from, queued) |> busy()}
 
-      # The registry ends, and has answered whoever waited; or it was killed.
+      # A registry that ends has answered whoever waits, and is there until this one has ended.
       :closed ->
         Held.let_go(args)
-        Callers.reply(from, {:error, :shutdown})
+        unless Table.alive?(state.server), do: Callers.reply(from, {:error, :shutdown})
         {:noreply, state}
     end
   end

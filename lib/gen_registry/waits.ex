@@ -33,17 +33,22 @@ defmodule GenRegistry.Waits do
   def circle(others), do: Native.circle(others)
 
   @doc """
-  What is waited for in a circle of these processes, by each of them; or `[]` if they do not wait in one.
+  What is waited for in a circle of these processes, by each of them; or `[]` if they do not wait in one. With
+  whether that registry has heard of it, see `heard/2`.
   """
-  @spec circle_ids([pid]) :: [{GenRegistry.name(), id :: term}]
+  @spec circle_ids([pid]) :: [{{GenRegistry.name(), id :: term}, heard? :: boolean}]
   def circle_ids(circle), do: Native.circle_ids(circle)
 
   @doc """
-  If these processes wait in a circle, the first of them waits no more. Returns as `circle_ids/1`. Of all in a
-  circle that call this, one gets it.
+  If these processes wait in a circle, the first of them waits no more. Returns what is waited for, as
+  `circle_ids/1` does. Of all in a circle that call this, one gets it.
   """
   @spec break_circle([pid]) :: [{GenRegistry.name(), id :: term}]
   def break_circle(circle), do: Native.break_circle(circle)
+
+  @doc "The registry has heard what a process waits for, and has not answered at once."
+  @spec heard(pid, wait | nil) :: :ok
+  def heard(pid, wait), do: Native.hear_wait(pid, wait)
 
   @doc "A process of this VM has what it waited for. It may have begun another wait since."
   @spec end_wait(pid, wait | nil) :: :ok

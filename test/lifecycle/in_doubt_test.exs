@@ -76,6 +76,35 @@ defmodule GenRegistry.InDoubtTest do
     assert %{starting: 0, queued: 0} = GenRegistry.info(users)
   end
 
+  describe "a worker that takes its name before its init" do
+    # It has its process by then, for whoever asks.
+    defp named(registry, id, init) do
+      name = {:via, GenRegistry, {registry, id}}
+      [:answer, fn -> GenServer.start_link(LifecycleWorker, init, name: name) end]
+    end
+
+    test "and replaces itself", %{users: users} do
+      replace = fn -> GenRegistry.replace(users, 1, [plain()], :infinity) end
+      init = fn -> {:stop, replace.()} end
+      told = GenRegistry.start(users, 1, named(users, 1, init), :infinity)
+      assert told == {:error, deadlock([{users, 1}])}
+    end
+
+    test "and asks for one that waits for it", %{users: users, guilds: guilds} do
+      for ask <- [
+            &GenRegistry.lookup_or_start(&1, 1, &2, :infinity),
+            &GenRegistry.start(&1, 1, &2, :infinity),
+            &GenRegistry.replace(&1, 1, &2, :infinity)
+          ] do
+        back = fn -> {:stop, GenRegistry.start(users, 1, [plain()], :infinity)} end
+        init = fn -> {:stop, ask.(guilds, named(guilds, 1, back))} end
+        told = GenRegistry.start(users, 1, [init], :infinity)
+        assert {:error, {:error, {:error, {:deadlock, circle}}}} = told
+        assert Enum.sort(circle) == Enum.sort([{users, 1}, {guilds, 1}])
+      end
+    end
+  end
+
   test "one who waits so hears of the end of the registry", %{users: users} = context do
     test = self()
 

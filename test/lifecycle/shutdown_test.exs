@@ -240,6 +240,41 @@ defmodule GenRegistry.ShutdownTest do
       refute_received {:queued, _}
     end
 
+    test "a caller is answered once, whose request is the last that is read", context do
+      registry = registry(context)
+      # So that there is a starter, which has it then.
+      start!(registry, :first)
+      test = self()
+
+      for ask <- [:start, :lookup_or_start, :replace] do
+        server = Process.whereis(registry)
+        :erlang.suspend_process(server)
+
+        asker =
+          spawn_link(fn ->
+            told = apply(GenRegistry, ask, [registry, :id, [plain()], :infinity])
+            send(test, {:told, told})
+            hang()
+          end)
+
+        await_call(asker)
+        ending = ask(fn -> end_registry(registry) end)
+
+        StartSteps.eventually(fn -> told_to_end?(server) end)
+        :erlang.resume_process(server)
+        assert_receive {:told, {:error, :shutdown}}, 60_000
+        assert answer(ending) == :ok
+        assert Process.info(asker, :messages) == {:messages, []}
+        {:ok, _} = begin_registry(registry)
+        start!(registry, :first)
+      end
+    end
+
+    defp told_to_end?(server) do
+      {:messages, messages} = Process.info(server, :messages)
+      Enum.any?(messages, &match?({:EXIT, _, :shutdown}, &1))
+    end
+
     test "a caller is answered once, though its start goes on", context do
       registry = registry(context)
       test = self()

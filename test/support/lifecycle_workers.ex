@@ -117,7 +117,7 @@ defmodule Lifecycle do
     case Process.info(pid, [:status, :current_function]) do
       # The modules in which processes wait for the answer to a call, or for the end of another.
       [status: :waiting, current_function: {module, _, _}]
-      when module in [:gen, :proc_lib, GenRegistry.Request] ->
+      when module in [:gen, :proc_lib, GenRegistry.Calls, GenRegistry.Request] ->
         :ok
 
       nil ->

@@ -105,6 +105,7 @@ fn begin_wait<'a>(
             by,
             own: own_now,
             wanted,
+            heard: false,
             what: Arc::new(Wanted { name, id }),
         };
         number = WAITS.begin(pid, wait, || own() == Some(own_now));
@@ -130,20 +131,31 @@ fn circle<'a>(env: Env<'a>, pid: Pid, others: &[Pid]) -> Term<'a> {
 
 #[rustler::nif(schedule = "DirtyCpu")]
 fn circle_ids<'a>(env: Env<'a>, circle: Term<'a>) -> Term<'a> {
-    ids(env, &WAITS.closed(&pids(circle)))
+    let waits = WAITS.closed(&pids(circle));
+    let heard = waits.iter().map(|wait| wait.heard);
+    let both = ids(env, &waits).into_iter().zip(heard);
+    both.collect::<Vec<_>>().encode(env)
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]
 fn break_circle<'a>(env: Env<'a>, circle: Term<'a>) -> Term<'a> {
-    ids(env, &WAITS.break_circle(&pids(circle)))
+    ids(env, &WAITS.break_circle(&pids(circle))).encode(env)
 }
 
-fn ids<'a>(env: Env<'a>, circle: &[Wait<Arc<Wanted>>]) -> Term<'a> {
+fn ids<'a>(env: Env<'a>, circle: &[Wait<Arc<Wanted>>]) -> Vec<(Term<'a>, Term<'a>)> {
     let ids = circle.iter().map(|wait| {
         let Wanted { name, id } = &*wait.what;
         (from_word(env, *name), id.term(env))
     });
-    ids.collect::<Vec<_>>().encode(env)
+    ids.collect()
+}
+
+#[rustler::nif]
+fn hear_wait(pid: Term<'_>, number: Term<'_>) -> rustler::Atom {
+    if let (Some(pid), Ok(number)) = (pid_from_term(pid), number.decode()) {
+        WAITS.hear(pid, number);
+    }
+    atoms::ok()
 }
 
 #[rustler::nif]

@@ -22,6 +22,8 @@ pub struct Wait<T> {
     pub own: Flight,
     /// What is waited for.
     pub wanted: Flight,
+    /// Whether whoever answers has heard of it, and has not answered at once.
+    pub heard: bool,
     /// What the caller wants to know of that.
     pub what: T,
 }
@@ -74,6 +76,19 @@ impl<T: Clone> Waits<T> {
     /// A process is answered what it waited for with this number. It may wait for something else by now.
     pub fn end(&self, pid: Pid, number: u64) {
         self.end_if(pid, |now| now == number);
+    }
+
+    /// Whoever answers has heard of the wait with this number, and has not answered at once.
+    pub fn hear(&self, pid: Pid, number: u64) {
+        self.change(|all| {
+            if let Some((_, wait)) = all
+                .by_pid
+                .get_mut(&pid.word())
+                .filter(|(now, _)| *now == number)
+            {
+                wait.heard = true;
+            }
+        });
     }
 
     /// A process is dead.
@@ -248,6 +263,7 @@ mod tests {
                 by: Pid::new(own).expect("not zero"),
                 own: self.flight(own),
                 wanted: self.flight(wanted),
+                heard: false,
                 what: wanted,
             };
             let number = self
@@ -361,6 +377,18 @@ mod tests {
         assert_eq!(world.circle(1), []);
         world.waits.void(world.flight(1), pid(1));
         assert!(world.waits.is_empty());
+    }
+
+    #[test]
+    fn a_wait_is_heard_of_by_its_number() {
+        let world = World::new();
+        let pid = Pid::new(1).expect("not zero");
+        let before = world.wait(1, 1, 1);
+        let number = world.wait(1, 1, 1);
+        world.waits.hear(pid, before);
+        assert!(!world.waits.closed(&[pid])[0].heard);
+        world.waits.hear(pid, number);
+        assert!(world.waits.closed(&[pid])[0].heard);
     }
 
     #[test]
