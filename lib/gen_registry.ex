@@ -309,9 +309,9 @@ defmodule GenRegistry do
   The processes of many ids.
 
   It reads in the calling process. Answers a list of `{id, pid}`, in the order of `ids`, of those
-  that have a process; an id that is there twice is answered twice. It takes a fraction of the time
-  of as many `lookup/2`, and the processes are those that these would answer. Each is looked up for
-  itself: others may start and end meanwhile.
+  that have a process; an id that is there twice is answered twice. For small ids it takes a fraction of
+  the time of as many `lookup/2`, for those of kilobytes and for funs somewhat more. The processes are those
+  that these would answer. Each is looked up for itself: others may start and end meanwhile.
 
   Raises `ArgumentError` if `ids` is no list.
 
@@ -401,7 +401,8 @@ defmodule GenRegistry do
   waits for its end. (What it has asked for before it was told to end does not count.) One caller of each circle is told so at once. It has first the id that this one asked
   for, then what that one waits for, each once. In doubt nobody is told, and all wait as long as their
   timeouts say: so it is while the start does not visibly wait for one of these processes (it does for an init
-  under OTP's behaviours, and for a task while it awaits that; from time to time it is looked again), for callers
+  under OTP's behaviours, and for a task in `Task.await/2`, `Task.await_many/2` and streams; from time to time it is
+  looked again), for callers
   on other nodes, and for ids of which the VM makes the hash (see `t:GenRegistry.Types.id/0`).
 
       iex> {:ok, pid} = GenRegistry.lookup_or_start(ExampleWorker, "id", [])
@@ -455,7 +456,8 @@ defmodule GenRegistry do
 
   Exits with `{:timeout, call}` when that is over, and with `{reason, call}` when the registry ends, with
   `{GenRegistry, :await, [registry, id, timeout]}` as the `call`. Raises `ArgumentError` if no registry of this name
-  runs, if `timeout` is no timeout, and if `id` is larger than 16 MB.
+  runs, if `timeout` is no timeout, and if `id` is larger than 16 MB. In the start or the end of a worker it counts in no
+  circle, see `lookup_or_start/4`: any process may take the id.
 
       iex> waits = Task.async(fn -> GenRegistry.await(ExampleWorker, :late) end)
       iex> {:ok, pid} = GenRegistry.start(ExampleWorker, :late)
