@@ -326,6 +326,7 @@
         function
         when function in [
                :known,
+               :forget_dead,
                :leave_place,
                :ended_idle,
                :ever,

@@ -111,7 +111,8 @@ defmodule GenRegistry do
   | call | no registry of the name runs | it ends in order meanwhile | it is killed meanwhile |
   |---|---|---|---|
   | `lookup/2` and other reads | `ArgumentError` | a read of many in steps: `ArgumentError` | the same |
-  | `lookup_or_start/4`, `start/4` | `ArgumentError` | `{:error, :shutdown}` | exit `:killed` |
+  | `lookup_or_start/4`, `start/4`, `replace/4` | `ArgumentError` | `{:error, :shutdown}` | exit `:killed` |
+  | `await/3` | `ArgumentError` | exit `:shutdown` | exit `:killed` |
   | `call/4` | waits if the last one was killed, else `ArgumentError` | exit `{:start_failed, :shutdown}` | waits for the next one |
   | `cast/4` | as `call/4` | `{:error, :shutdown}` | as `call/4` |
   | `stop/3` | `ArgumentError` | `:ok` | exit `:killed` |

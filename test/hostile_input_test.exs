@@ -711,6 +711,7 @@ defmodule GenRegistry.HostileInputTest do
           native.(:promise, [no_table, :id, self()], badarg),
           native.(:give_back, [no_table, self()], badarg),
           native.(:known, [no_table, resident], badarg),
+          native.(:forget_dead, [no_table, resident], badarg),
           native.(:leave_place, [no_table, resident], badarg),
           native.(:inherit_place, [no_table, resident, self()], badarg),
           native.(:begin_start, [no_table, :id], badarg),
@@ -762,7 +763,8 @@ defmodule GenRegistry.HostileInputTest do
           native.(:refuse, [table, no_pid, nil], badarg),
           native.(:promise, [table, :id, no_pid], {:answers, true}),
           native.(:give_back, [table, no_pid], badarg),
-          native.(:known, [table, no_pid], badarg)
+          native.(:known, [table, no_pid], badarg),
+          native.(:forget_dead, [table, no_pid], badarg)
         ]
       end,
       for pid <- [context.dead, nowhere] do
@@ -773,7 +775,8 @@ defmodule GenRegistry.HostileInputTest do
           native.(:register, [table, :id, pid, :no_parent], {:answers, :dead}),
           native.(:track, [table, pid, Terms.external_pid()], {:answers, false}),
           native.(:refuse, [table, pid, Terms.external_pid()], {:answers, true}),
-          native.(:known, [table, pid], {:answers, false})
+          native.(:known, [table, pid], {:answers, false}),
+          native.(:forget_dead, [table, pid], {:answers, :ok})
         ]
       end,
       native.(:reclaiming, [], {:answers, :ok}),

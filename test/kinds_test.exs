@@ -90,6 +90,7 @@ defmodule GenRegistry.KindsTest do
       end_in_order: [:table],
       end_wait: [:self, 1],
       hear_wait: [:self, 1],
+      forget_dead: [:table, :self],
       count_left: [:table],
       earlier: [:table],
       end_start: [:table, :self],

@@ -276,6 +276,35 @@ defmodule GenRegistry.MaxChildrenTest do
     assert_receive {:nested, {:ok, _}, @full}
   end
 
+  test "a worker that is just ending does not take the place of the next one of its id",
+       context do
+    registry = registry(context, max_children: 1)
+
+    for _ <- 1..1_000 do
+      {:ok, pid} = GenRegistry.lookup_or_start(registry, :id, [plain()], :infinity)
+      # The one who is told first is this process, or the table.
+      monitor = watch(pid)
+      Process.exit(pid, :kill)
+      if :rand.uniform(2) == 1, do: down_of(monitor)
+      assert {:ok, pid} = GenRegistry.replace(registry, :id, [plain()], :infinity)
+      Process.exit(pid, :kill)
+    end
+
+    ends = fn -> exit({:shutdown, :idle}) end
+
+    for _ <- 1..1_000 do
+      pid = start_again(registry)
+      monitor = watch(pid)
+      GenServer.cast(pid, {:run, ends})
+      down_of(monitor)
+    end
+  end
+
+  defp start_again(registry) do
+    assert {:ok, pid} = GenRegistry.lookup_or_start(registry, :id, [plain()], :infinity)
+    pid
+  end
+
   test "a restarted registry has all its room", context do
     registry = registry(context, max_children: 2)
     monitors = for id <- 1..2, do: registry |> start!(id) |> watch()

@@ -215,6 +215,9 @@ defmodule GenRegistry.Native do
   @spec break_circle([pid]) :: [{atom, id :: term}]
   def break_circle(_circle), do: not_loaded()
 
+  @spec forget_dead(registry, pid) :: :ok
+  def forget_dead(_registry, _pid), do: not_loaded()
+
   @spec hear_wait(term, term) :: :ok
   def hear_wait(_pid, _number), do: not_loaded()
 

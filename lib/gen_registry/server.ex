@@ -12,6 +12,7 @@ defmodule GenRegistry.Server do
   import GenRegistry.Actions,
     only: [
       act: 2,
+      bounded?: 1,
       carry_out: 2,
       gone: 3,
       let_go: 2,
@@ -245,6 +246,9 @@ defmodule GenRegistry.Server do
   end
 
   def handle_info({:DOWN, monitor, :process, pid, reason}, state) do
+    # So that its place is free, whoever asks next.
+    if bounded?(state) and Table.local?(pid), do: Table.forget_dead(state.table, pid)
+
     case Endings.down(state.endings, monitor) || Callers.down(state.callers, monitor) do
       {:worker, id, endings} ->
         {:noreply, gone(%{state | endings: endings}, id, :ok)}

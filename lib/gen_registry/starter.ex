@@ -117,10 +117,9 @@ defmodule GenRegistry.Starter do
       :ok ->
         {:noreply, state |> start_and_tell(id, args, from, queued) |> busy()}
 
-      # A registry that ends has answered whoever waits, and is there until this one has ended.
+      # A registry that ends has answered whoever waits. If it was killed, they hear of that.
       :closed ->
         Held.let_go(args)
-        unless Table.alive?(state.server), do: Callers.reply(from, {:error, :shutdown})
         {:noreply, state}
     end
   end
@@ -258,11 +257,11 @@ defmodule GenRegistry.Starter do
 
     outcome = outcome(result)
     Server.started(state.server, self(), id, for_server(result, outcome, remains), starter_state)
-    Callers.reply(from, outcome)
-    # A registry that ends cuts starts off, which is no error.
-    with {:error, reason} <- outcome,
-         false <- match?({:not_registered, :shutdown, _pid}, result),
-         do: Events.failed(state.events, id, reason)
+    # A registry that ends cuts starts off, which is no error, and has answered, see above.
+    unless match?({:not_registered, :shutdown, _pid}, result) do
+      Callers.reply(from, outcome)
+      with {:error, reason} <- outcome, do: Events.failed(state.events, id, reason)
+    end
 
     :ok
   end

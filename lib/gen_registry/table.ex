@@ -383,6 +383,12 @@ defmodule GenRegistry.Table do
   @spec give_back(t | key, starter :: pid) :: :ok
   def give_back(table, starter), do: Native.give_back(table, starter)
 
+  @doc """
+  Does what the VM has the table do when a process dies, if that is dead: others may hear of it first.
+  """
+  @spec forget_dead(t, pid) :: :ok
+  def forget_dead(table, pid), do: Native.forget_dead(table, pid)
+
   @doc "How many workers have started since the table was opened, how many ended, and ended for want of work."
   @spec ever(t) :: {non_neg_integer, non_neg_integer, non_neg_integer}
   def ever(table), do: Native.ever(table)

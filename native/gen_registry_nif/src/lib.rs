@@ -414,6 +414,16 @@ fn inherit_place(registry: ResourceArc<Registry>, child: LocalPid, parent: Local
 }
 
 #[rustler::nif]
+fn forget_dead(env: Env<'_>, registry: ResourceArc<Registry>, pid: LocalPid) -> rustler::Atom {
+    if let Some(pid) = pid_from_local(pid)
+        && !is_alive(env, pid)
+    {
+        timed(env, || registry.forget(pid));
+    }
+    atoms::ok()
+}
+
+#[rustler::nif]
 fn known(registry: ResourceArc<Registry>, pid: LocalPid) -> bool {
     pid_from_local(pid).is_some_and(|pid| registry.knows(pid))
 }

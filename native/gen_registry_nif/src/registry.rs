@@ -324,10 +324,13 @@ impl Registry {
             None => table.has_room(others),
         };
         promise() || {
-            // The id's last process, if it is dead: it is not in the way, however late the news.
+            // The id's last process, if it is dead: it is not in the way, however late the news. If another
+            // thread removes it at this moment, its place is free once it is not found.
             let last = table.get(id, &pin());
-            let dead = last.filter(|&pid| !is_alive(env, pid));
-            dead.is_some_and(|pid| table.remove(pid)) && promise()
+            if let Some(dead) = last.filter(|&pid| !is_alive(env, pid)) {
+                table.remove(dead);
+            }
+            promise()
         }
     }
 }

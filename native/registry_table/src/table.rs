@@ -765,6 +765,12 @@ impl<O: Opaque> Table<O> {
             if planted!("removal not checked", false, self.look(pid) != Some(record)) {
                 continue;
             }
+            // First: whoever looks for the id then, and finds nothing, finds its place free.
+            let freed =
+                leaving == Leaving::Removed && record.child && record.place != Place::Hidden;
+            if freed {
+                self.children.gone(pid);
+            }
             let (seed, boxed) = (&self.seed, &shard.sums.0.boxed);
             // While it still has the id: whoever looks for that finds it here or there.
             let keep = |id| self.keep(pid, id, leaving);
@@ -803,7 +809,8 @@ impl<O: Opaque> Table<O> {
             });
             drop(writer);
             if let Some(process) = removed {
-                self.removed(pid, record);
+                let child = record.child && !freed;
+                self.removed(pid, Record { child, ..record });
                 // It may be the last that has the id, which may be large.
                 if let Some(id) = process.retired {
                     self.retired.0.fetch_sub(id.bytes(), Ordering::Relaxed);
