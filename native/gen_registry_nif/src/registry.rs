@@ -324,12 +324,12 @@ impl Registry {
             None => table.has_room(others),
         };
         promise() || {
-            // The id's last process, if it is dead: it is not in the way, however late the news. If another
-            // thread removes it at this moment, its place is free once it is not found.
+            // The id's last process, if it is dead: it is not in the way, however late the news.
             let last = table.get(id, &pin());
             if let Some(dead) = last.filter(|&pid| !is_alive(env, pid)) {
                 table.remove(dead);
             }
+            table.settle(id);
             promise()
         }
     }

@@ -462,6 +462,13 @@ impl<O: Opaque> Table<O> {
         self.hide(pid, |_| true, Leaving::Removed).is_ok()
     }
 
+    /// Waits for other threads that take the entry of this id away at this moment: then the place of its
+    /// process is free, if it had one.
+    pub fn settle(&self, id: &Id<'_, O::Probe<'_>>) {
+        let hash = u64::from(upper_half(self.seed.hash(id))) << 32;
+        drop(self.shard(hash).writer.0.lock());
+    }
+
     /// Takes the entry of an id out of sight. Its process stays known until it is removed. That of
     /// a guest stays where it is.
     pub fn retire(&self, id: &Id<'_, O::Probe<'_>>) -> Option<Worker> {
@@ -765,12 +772,6 @@ impl<O: Opaque> Table<O> {
             if planted!("removal not checked", false, self.look(pid) != Some(record)) {
                 continue;
             }
-            // First: whoever looks for the id then, and finds nothing, finds its place free.
-            let freed =
-                leaving == Leaving::Removed && record.child && record.place != Place::Hidden;
-            if freed {
-                self.children.gone(pid);
-            }
             let (seed, boxed) = (&self.seed, &shard.sums.0.boxed);
             // While it still has the id: whoever looks for that finds it here or there.
             let keep = |id| self.keep(pid, id, leaving);
@@ -807,10 +808,12 @@ impl<O: Opaque> Table<O> {
             let removed = self.pids.remove_if(pid, |now| {
                 planted!("removed unseen", true, now.record == record)
             });
+            if removed.is_some() {
+                // Under the lock, for `settle`.
+                self.removed(pid, record);
+            }
             drop(writer);
             if let Some(process) = removed {
-                let child = record.child && !freed;
-                self.removed(pid, Record { child, ..record });
                 // It may be the last that has the id, which may be large.
                 if let Some(id) = process.retired {
                     self.retired.0.fetch_sub(id.bytes(), Ordering::Relaxed);
