@@ -3,7 +3,7 @@ defmodule GenRegistry.Calls do
   # Asks a registry's process for starts, stops and names, in the caller. One that is in a start says so,
   # and is told at once if it would wait for itself.
 
-  alias GenRegistry.{Deadlock, Held, Nested, Server, Table}
+  alias GenRegistry.{Deadline, Deadlock, Held, Nested, Server, Table}
 
   @doc """
   As `GenRegistry.start/4` and `GenRegistry.lookup_or_start/4` do, of an id without a process, and as
@@ -20,7 +20,9 @@ defmodule GenRegistry.Calls do
       # The registry itself, by its name, is also told until when the caller waits, and the arguments
       # stay out of its heap; and it is told in which start the caller is, whatever it is called by. A
       # process that stands in for it, and one that may be of another version, get the request.
-      request = if name, do: {kind, id, Held.hold(args), deadline(timeout)}, else: shown
+      request =
+        if name, do: {kind, id, Held.hold(args), Deadline.after_timeout(timeout)}, else: shown
+
       ask = fn -> ask(gen, registry, request, shown, timeout, asking) end
       giving_up(registry, id, fn -> at_its_end({:error, :shutdown}, ask) end)
     end)
@@ -173,7 +175,4 @@ defmodule GenRegistry.Calls do
   end
 
   defp own_name(_gen, _registry), do: nil
-
-  defp deadline(:infinity), do: :infinity
-  defp deadline(timeout), do: System.monotonic_time(:millisecond) + timeout
 end

@@ -5,7 +5,7 @@ defmodule GenRegistry.Deadlock do
   # circle, though it may have been spawned in it. While that is in doubt, the caller waits as everybody
   # does, and looks again from time to time.
 
-  alias GenRegistry.{Callers, Server, Table, Types, Waits}
+  alias GenRegistry.{Callers, Deadline, Server, Table, Types, Waits}
 
   # How often it is looked, a millisecond apart, whether all in a circle wait for each other, before it is
   # asked for anything; and at most how far apart after that.
@@ -61,7 +61,7 @@ defmodule GenRegistry.Deadlock do
   def call(registry, id, request, timeout) do
     asked = :gen_server.send_request(registry, request)
 
-    case await(asked, deadline(timeout), 1) do
+    case await(asked, Deadline.after_timeout(timeout), 1) do
       {:reply, reply} -> reply
       {:error, {reason, _registry}} -> not_answered(reason, registry, request, timeout)
       :timeout -> not_answered(:timeout, registry, request, timeout)
@@ -70,12 +70,12 @@ defmodule GenRegistry.Deadlock do
   end
 
   defp await(asked, deadline, pause) do
-    left = left(deadline)
+    left = Deadline.left(deadline)
 
     with :timeout <- :gen_server.wait_response(asked, min(pause, left)),
          true <- left > pause or :timeout do
       case look() do
-        :none -> :gen_server.receive_response(asked, left(deadline))
+        :none -> :gen_server.receive_response(asked, Deadline.left(deadline))
         :in_doubt -> await(asked, deadline, min(2 * pause, @pause))
         broken -> broken
       end
@@ -96,12 +96,6 @@ defmodule GenRegistry.Deadlock do
 
   defp not_answered(reason, registry, request, timeout),
     do: exit({reason, {GenServer, :call, [registry, request, timeout]}})
-
-  defp deadline(:infinity), do: :infinity
-  defp deadline(timeout), do: System.monotonic_time(:millisecond) + timeout
-
-  defp left(:infinity), do: :infinity
-  defp left(deadline), do: max(deadline - System.monotonic_time(:millisecond), 0)
 
   ## Circles
 

@@ -3,7 +3,7 @@ defmodule GenRegistry.Remains do
   # A start that failed leaves no process of its own: they end as workers do that are stopped, and a start of
   # the id waits for them. Functions run in the starter.
 
-  alias GenRegistry.{Server, Starter, Table}
+  alias GenRegistry.{Deadline, Server, Starter, Table}
 
   # How long they are waited for before it is told of the failure, in milliseconds. Most are gone by then:
   # then so is the failure's room for whoever is told.
@@ -37,7 +37,7 @@ defmodule GenRegistry.Remains do
       Server.refused(server, pid, self())
     end
 
-    deadline = now() + @patience
+    deadline = Deadline.after_timeout(@patience)
     for {monitor, pid} <- ours, not down?(monitor, deadline), do: pid
   end
 
@@ -47,11 +47,9 @@ defmodule GenRegistry.Remains do
     receive do
       {:DOWN, ^monitor, _, _, _} -> true
     after
-      max(deadline - now(), 0) -> not Process.demonitor(monitor, [:flush, :info])
+      Deadline.left(deadline) -> not Process.demonitor(monitor, [:flush, :info])
     end
   end
-
-  defp now, do: System.monotonic_time(:millisecond)
 
   @doc "Who spawned a process, as far as that is known here."
   @spec parent(pid) :: pid | nil | :undefined

@@ -2,7 +2,7 @@ defmodule GenRegistry.Shutdown do
   @moduledoc false
   # Ends workers: one, or all of a registry.
 
-  alias GenRegistry.{Sweeper, Table}
+  alias GenRegistry.{Deadline, Sweeper, Table}
 
   @typedoc """
   How long a worker has to end after `:shutdown`, in milliseconds. By default that is `:infinity` for
@@ -37,7 +37,7 @@ defmodule GenRegistry.Shutdown do
   defp supervisors_of_few(pids) do
     {asking, ref} = {self(), make_ref()}
     for pid <- pids, do: spawn(fn -> send(asking, {ref, pid, supervisor?(pid)}) end)
-    answered(ref, length(pids), now() + @patience, [])
+    answered(ref, length(pids), Deadline.after_timeout(@patience), [])
   end
 
   defp answered(_ref, 0, _deadline, found), do: found
@@ -47,7 +47,7 @@ defmodule GenRegistry.Shutdown do
       {^ref, pid, true} -> answered(ref, count - 1, deadline, [pid | found])
       {^ref, _pid, false} -> answered(ref, count - 1, deadline, found)
     after
-      left(deadline) -> found
+      Deadline.left(deadline) -> found
     end
   end
 
@@ -142,7 +142,7 @@ defmodule GenRegistry.Shutdown do
       Enum.reject(alive(table, server), fn {pid, _} -> MapSet.member?(others, pid) end)
     end
 
-    await_until(awaited, deadline(milliseconds(time)))
+    await_until(awaited, Deadline.after_timeout(milliseconds(time)))
     kill_all(table, server, time)
   end
 
@@ -198,9 +198,6 @@ defmodule GenRegistry.Shutdown do
         do: {pid, parent}
   end
 
-  defp deadline(:infinity), do: :infinity
-  defp deadline(time), do: now() + time
-
   defp await_until(alive, deadline) do
     case alive.() do
       [] ->
@@ -225,7 +222,7 @@ defmodule GenRegistry.Shutdown do
 
   defp await_down(monitors, deadline) do
     # Not `after left`, which would go on past the deadline for as long as there is news.
-    case left(deadline) do
+    case Deadline.left(deadline) do
       0 ->
         false
 
@@ -237,9 +234,4 @@ defmodule GenRegistry.Shutdown do
         end
     end
   end
-
-  defp left(:infinity), do: :infinity
-  defp left(deadline), do: max(deadline - now(), 0)
-
-  defp now, do: System.monotonic_time(:millisecond)
 end

@@ -6,36 +6,12 @@ defmodule GenRegistry.CirclesTest do
 
   use ExUnit.Case, async: true
 
+  import CircleSteps
   import Lifecycle
 
   @moduletag :capture_log
 
-  setup context do
-    users = registry(context, max_starting: 1, worker_shutdown: :infinity)
-    guilds = Module.concat(users, Guilds)
-
-    start_supervised!(
-      {GenRegistry,
-       worker_module: LifecycleWorker, name: guilds, max_starting: 1, worker_shutdown: :infinity}
-    )
-
-    {:ok, users: users, guilds: guilds}
-  end
-
-  # An init that asks for another one, which has this init, and ends as that does.
-  defp asking(registry, id, init) do
-    fn ->
-      case GenRegistry.lookup_or_start(registry, id, [init], :infinity) do
-        {:ok, _} -> {:ok, nil}
-        {:error, reason} -> {:stop, reason}
-      end
-    end
-  end
-
-  defp deadlock(ids), do: {:error, {:deadlock, ids}}
-
-  defp asks_for_itself(%{users: users}),
-    do: fn -> GenRegistry.start(users, :itself, [plain()], :infinity) end
+  setup :users_and_guilds
 
   # 1 waits in tasks for 2 and 3, these for 4, and that for 1: whoever closes the last link closes two.
   test "of two circles with a link in common, each is told", %{users: users} do

@@ -6,36 +6,12 @@ defmodule GenRegistry.InDoubtTest do
 
   use ExUnit.Case, async: true
 
+  import CircleSteps
   import Lifecycle
 
   @moduletag :capture_log
 
-  setup context do
-    users = registry(context, max_starting: 1, worker_shutdown: :infinity)
-    guilds = Module.concat(users, Guilds)
-
-    start_supervised!(
-      {GenRegistry,
-       worker_module: LifecycleWorker, name: guilds, max_starting: 1, worker_shutdown: :infinity}
-    )
-
-    {:ok, users: users, guilds: guilds}
-  end
-
-  # An init that asks for another one, which has this init, and ends as that does.
-  defp asking(registry, id, init) do
-    fn ->
-      case GenRegistry.lookup_or_start(registry, id, [init], :infinity) do
-        {:ok, _} -> {:ok, nil}
-        {:error, reason} -> {:stop, reason}
-      end
-    end
-  end
-
-  defp deadlock(ids), do: {:error, {:deadlock, ids}}
-
-  defp asks_for_itself(%{users: users}),
-    do: fn -> GenRegistry.start(users, :itself, [plain()], :infinity) end
+  setup :users_and_guilds
 
   test "a task that nobody awaits gets the pid", %{users: users} = context do
     test = self()
@@ -49,7 +25,7 @@ defmodule GenRegistry.InDoubtTest do
     start = ask(:start, users, :itself, [init])
     pid = reached(:init)
     # It has looked as often as it does.
-    StartSteps.eventually(fn -> :sys.get_state(users).schedule.tickets == 2 end)
+    read_by(users, 2)
     go(pid)
     assert answer(start) == {:ok, pid}
     assert_receive {:told, {:error, {:already_started, ^pid}}}, 60_000
@@ -68,7 +44,7 @@ defmodule GenRegistry.InDoubtTest do
     start = ask(:start, users, :itself, [init])
     pid = reached(:init)
     # It has looked, in vain, and waits.
-    StartSteps.eventually(fn -> :sys.get_state(users).schedule.tickets == 2 end)
+    read_by(users, 2)
     go(pid)
     assert answer(start) == deadlock([{users, :itself}])
     # Nor is anything left of what the task has asked for.
@@ -116,7 +92,7 @@ defmodule GenRegistry.InDoubtTest do
 
     start = ask(:start, users, :itself, [init])
     pid = reached(:init)
-    StartSteps.eventually(fn -> :sys.get_state(users).schedule.tickets == 2 end)
+    read_by(users, 2)
     kill_registry(users)
     go(pid)
 
@@ -143,7 +119,7 @@ defmodule GenRegistry.InDoubtTest do
 
       start = ask(:start, users, :itself, [init])
       awaited = reached(:awaited)
-      StartSteps.eventually(fn -> :sys.get_state(users).schedule.tickets == 2 end)
+      read_by(users, 2)
       go(awaited)
       assert {:ok, pid} = answer(start)
       assert_receive {:told, {:error, {:already_started, ^pid}}}, 60_000
@@ -174,7 +150,7 @@ defmodule GenRegistry.InDoubtTest do
     pid = reached(:init)
     assert starter(pid) == starter(other)
     send(left, :ask)
-    StartSteps.eventually(fn -> :sys.get_state(users).schedule.tickets == 3 end)
+    read_by(users, 3)
     go(pid)
     assert answer(start) == {:ok, pid}
     assert_receive {:told, {:error, {:already_started, ^pid}}}, 60_000
@@ -228,7 +204,7 @@ defmodule GenRegistry.InDoubtTest do
     held = ask(:start, guilds, 1, [held(:guild)])
     guild = reached(:guild)
     user = ask(:start, users, 1, [asking(guilds, 1, plain())])
-    StartSteps.eventually(fn -> :sys.get_state(guilds).schedule.tickets == 2 end)
+    read_by(guilds, 2)
     go(guild)
     assert answer(held) == {:ok, guild}
     assert {:ok, _} = answer(user)
